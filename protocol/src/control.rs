@@ -1,0 +1,184 @@
+//! The control session: apps and commands of the guest, shutdown. Between the agent and the machine process.
+//!
+//! The agent says [`Report::Ready`] after the handshake, then every app that still runs; so a restarted machine process
+//! knows them again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::framing::{Invalid, Message};
+use crate::limits;
+
+/// A program to start in the guest, as the guest user.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Program {
+    /// The program (looked up in `PATH` when it has no slash) and its arguments.
+    pub argv: Vec<String>,
+    /// Environment entries added to those of the session.
+    pub env: Vec<(String, String)>,
+    /// Working directory; the user's home when there is none.
+    pub directory: Option<String>,
+}
+
+impl Program {
+    /// Checks counts and sizes, and that nothing holds a NUL byte.
+    ///
+    /// # Errors
+    /// The field out of its limits.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let entries =
+            self.argv.iter().chain(self.env.iter().flat_map(|(k, v)| [k, v])).chain(&self.directory);
+        Invalid::unless(!self.argv.is_empty(), "argv")?;
+        Invalid::unless(self.argv.len() + self.env.len() <= limits::ARGUMENTS, "argv")?;
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += entry.len();
+            Invalid::unless(bytes <= limits::ARGUMENT_BYTES, "bytes of the arguments")?;
+            Invalid::unless(!entry.contains('\0'), "arguments (a NUL byte)")?;
+        }
+        let named = |key: &String| !key.is_empty() && !key.contains('=');
+        Invalid::unless(self.env.iter().all(|(key, _)| named(key)), "environment name")
+    }
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The status that a shell would give: the code, or 128 plus the signal.
+    #[must_use]
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_i32.saturating_add(signal),
+        }
+    }
+}
+
+/// Why a program was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LaunchError {
+    /// Not in `PATH`, or no such file.
+    #[error("no such program: {0}")]
+    NotFound(String),
+    /// Found, but may not be executed.
+    #[error("not executable: {0}")]
+    NotExecutable(String),
+    /// The working directory cannot be entered.
+    #[error("no such directory: {0}")]
+    Directory(String),
+    /// Anything else, in the guest's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// From the machine process to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Starts an app; its windows come by the display session.
+    Launch {
+        /// Given by the host, named in the reports.
+        id: u64,
+        /// What.
+        program: Program,
+    },
+    /// Runs a command whose input and output travel on a stream of this id.
+    Exec {
+        /// Given by the host, named in the reports.
+        id: u64,
+        /// What.
+        program: Program,
+        /// One-time id of the stream that the agent opens.
+        stream: [u8; 16],
+        /// Set to give it a terminal of this size.
+        terminal: Option<TerminalSize>,
+    },
+    /// Sends a signal to the process group of an app.
+    Signal {
+        /// The id of its launch.
+        id: u64,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Switches the guest off in order.
+    PowerOff,
+    /// Answered by [`Report::Pong`].
+    Ping(u64),
+}
+
+/// From the agent to the machine process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The agent is up and serves; `PRETTY_NAME` of the guest.
+    Ready {
+        /// The guest's operating system.
+        system: String,
+    },
+    /// The program runs.
+    Launched {
+        /// Its id.
+        id: u64,
+        /// Its process id in the guest.
+        pid: u32,
+    },
+    /// The program could not be started.
+    LaunchFailed {
+        /// Its id.
+        id: u64,
+        /// Why.
+        error: LaunchError,
+    },
+    /// The program ended.
+    Exited {
+        /// Its id.
+        id: u64,
+        /// How.
+        exit: Exit,
+    },
+    /// Answer to a ping.
+    Pong(u64),
+    /// Switching off has begun.
+    PoweringOff,
+    /// Switching off is not possible.
+    PowerOffFailed(String),
+}
+
+impl Message for Command {
+    fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
+            Self::Signal { signal, .. } => Invalid::unless((1..=64).contains(signal), "signal"),
+            Self::PowerOff | Self::Ping(_) => Ok(()),
+        }
+    }
+}
+
+impl Message for Report {
+    fn check(&self) -> Result<(), Invalid> {
+        let short = |text: &String| Invalid::unless(text.len() <= limits::TITLE, "text");
+        match self {
+            Self::Ready { system: text } | Self::PowerOffFailed(text) => short(text),
+            Self::LaunchFailed { error, .. } => match error {
+                LaunchError::NotFound(text)
+                | LaunchError::NotExecutable(text)
+                | LaunchError::Directory(text)
+                | LaunchError::Other(text) => short(text),
+            },
+            Self::Launched { .. } | Self::Exited { .. } | Self::Pong(_) | Self::PoweringOff => Ok(()),
+        }
+    }
+}
