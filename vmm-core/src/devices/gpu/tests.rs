@@ -1,0 +1,277 @@
+//! Device tests: each is a driver in guest memory and a call of the queue loop.
+
+use std::sync::{Arc, Mutex};
+
+use vm_memory::{ByteValued, GuestAddress, GuestMemory};
+
+use super::protocol::{self as p, CtrlHdr};
+use super::{Gpu, GpuLimits, PageRun, ResourceInfo, ResourceObserver};
+use crate::virtio::testing::{Driver, Used};
+use crate::virtio::{Device, DeviceError, Wake};
+
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Backed(ResourceInfo),
+    Gone(u32, u64),
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Seen>>>);
+
+impl Log {
+    fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl ResourceObserver for Log {
+    fn backed(&mut self, resource: &ResourceInfo) {
+        self.0.lock().unwrap().push(Seen::Backed(resource.clone()));
+    }
+    fn gone(&mut self, id: u32, generation: u64) {
+        self.0.lock().unwrap().push(Seen::Gone(id, generation));
+    }
+}
+
+struct Bench {
+    driver: Driver,
+    gpu: Gpu,
+    log: Log,
+}
+
+fn header(cmd: u32) -> CtrlHdr {
+    CtrlHdr { cmd: cmd.into(), ..CtrlHdr::default() }
+}
+
+fn words(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn entries(list: &[(u64, u32)]) -> Vec<u8> {
+    list.iter().flat_map(|(a, l)| [a.to_le_bytes(), u64::from(*l).to_le_bytes()].concat()).collect()
+}
+
+fn code(used: &Used) -> u32 {
+    u32::from_le_bytes(used.data[..4].try_into().unwrap())
+}
+
+impl Bench {
+    fn new(limits: GpuLimits) -> Self {
+        let log = Log::default();
+        Self { driver: Driver::new(2), gpu: Gpu::new(limits, Box::new(log.clone())), log }
+    }
+
+    fn send(&mut self, cmd: CtrlHdr, parts: &[&[u8]], room: u32) -> Used {
+        let mut read = vec![cmd.as_slice()];
+        read.extend(parts);
+        self.driver.submit(0, &read, &[room]);
+        self.driver.drive(&mut self.gpu, Wake::Queue(0)).unwrap();
+        let mut used = self.driver.used(0);
+        assert_eq!(used.len(), 1);
+        used.remove(0)
+    }
+
+    fn command(&mut self, cmd: u32, parts: &[&[u8]]) -> u32 {
+        code(&self.send(header(cmd), parts, 24))
+    }
+
+    fn create(&mut self, id: u32, width: u32, height: u32) -> u32 {
+        self.command(p::CMD_RESOURCE_CREATE_2D, &[&words(&[id, 2, width, height])])
+    }
+
+    fn attach(&mut self, id: u32, list: &[(u64, u32)]) -> u32 {
+        let count = u32::try_from(list.len()).unwrap();
+        self.command(p::CMD_RESOURCE_ATTACH_BACKING, &[&words(&[id, count]), &entries(list)])
+    }
+}
+
+#[test]
+fn a_backed_resource_is_told_with_merged_runs_and_its_end() {
+    let mut b = Bench::new(GpuLimits::default());
+    assert_eq!(b.create(7, 64, 32), p::RESP_OK_NODATA);
+    assert_eq!(b.attach(7, &[(0x5000, 0x1000), (0x6000, 0x1000), (0x9000, 0x800)]), p::RESP_OK_NODATA);
+    let runs = [PageRun { addr: 0x5000, len: 0x2000 }, PageRun { addr: 0x9000, len: 0x800 }];
+    let Seen::Backed(info) = b.log.take().remove(0) else { panic!("not told") };
+    assert_eq!((info.id, info.width, info.height, info.format), (7, 64, 32, 2));
+    assert_eq!(*info.runs, runs);
+    assert_eq!(b.command(p::CMD_RESOURCE_DETACH_BACKING, &[&words(&[7, 0])]), p::RESP_OK_NODATA);
+    assert_eq!(b.log.take(), [Seen::Gone(7, info.generation)]);
+    assert_eq!(b.attach(7, &[(0x5000, 0x1000)]), p::RESP_OK_NODATA);
+    let Seen::Backed(again) = b.log.take().remove(0) else { panic!("not told") };
+    assert_ne!(again.generation, info.generation);
+    assert_eq!(b.command(p::CMD_RESOURCE_UNREF, &[&words(&[7, 0])]), p::RESP_OK_NODATA);
+    assert_eq!(b.log.take(), [Seen::Gone(7, again.generation)]);
+    assert_eq!(b.command(p::CMD_RESOURCE_UNREF, &[&words(&[7, 0])]), p::RESP_ERR_INVALID_RESOURCE_ID);
+}
+
+#[test]
+fn an_unbacked_resource_is_never_told() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 1, 1);
+    assert_eq!(b.command(p::CMD_RESOURCE_DETACH_BACKING, &[&words(&[1, 0])]), p::RESP_ERR_INVALID_PARAMETER);
+    b.command(p::CMD_RESOURCE_UNREF, &[&words(&[1, 0])]);
+    assert_eq!(b.log.take(), []);
+}
+
+#[test]
+fn pages_outside_ram_are_refused() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 16, 16);
+    let bad = [
+        (4 << 20, 0x1000),           // in the hole
+        ((4 << 20) - 0x800, 0x1000), // runs into the hole
+        ((9 << 20) - 1, 2),          // runs over the end
+        (u64::MAX - 0xfff, 0x1000),  // wraps
+        (0x5000, 0),                 // empty
+    ];
+    for entry in bad {
+        assert_eq!(b.attach(1, &[(0x5000, 0x1000), entry]), p::RESP_ERR_INVALID_PARAMETER, "{entry:x?}");
+    }
+    assert_eq!(b.log.take(), []);
+    assert_eq!(b.attach(1, &[(8 << 20, 1 << 20)]), p::RESP_OK_NODATA);
+}
+
+#[test]
+fn limits_hold() {
+    let limits = GpuLimits { resources: 2, dimension: 100, entries: 4, backing_bytes: 0x3000, total_runs: 3 };
+    let mut b = Bench::new(limits);
+    assert_eq!(b.create(0, 1, 1), p::RESP_ERR_INVALID_RESOURCE_ID);
+    assert_eq!(b.create(1, 101, 1), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(b.create(1, 0, 1), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(
+        b.command(p::CMD_RESOURCE_CREATE_2D, &[&words(&[1, 99, 1, 1])]),
+        p::RESP_ERR_INVALID_PARAMETER
+    );
+    assert_eq!(b.create(1, 100, 100), p::RESP_OK_NODATA);
+    assert_eq!(b.create(1, 1, 1), p::RESP_ERR_INVALID_RESOURCE_ID);
+    assert_eq!(b.create(2, 1, 1), p::RESP_OK_NODATA);
+    assert_eq!(b.create(3, 1, 1), p::RESP_ERR_OUT_OF_MEMORY);
+    assert_eq!(b.attach(1, &[(0, 1); 5]), p::RESP_ERR_OUT_OF_MEMORY);
+    assert_eq!(b.attach(1, &[(0, 0x3001)]), p::RESP_ERR_OUT_OF_MEMORY);
+    assert_eq!(b.attach(1, &[(0, 1), (8, 1)]), p::RESP_OK_NODATA);
+    assert_eq!(b.attach(1, &[(0, 1)]), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(b.attach(2, &[(0, 1), (8, 1)]), p::RESP_ERR_OUT_OF_MEMORY);
+    assert_eq!(b.attach(2, &[(0, 1)]), p::RESP_OK_NODATA);
+    b.command(p::CMD_RESOURCE_UNREF, &[&words(&[1, 0])]);
+    assert_eq!(b.create(3, 1, 1), p::RESP_OK_NODATA);
+    assert_eq!(b.attach(3, &[(0, 1), (8, 1)]), p::RESP_OK_NODATA);
+}
+
+#[test]
+fn a_count_without_its_entries_is_refused() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 1, 1);
+    let got = b.command(p::CMD_RESOURCE_ATTACH_BACKING, &[&words(&[1, 65536]), &entries(&[(0, 1)])]);
+    assert_eq!(got, p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(b.command(p::CMD_RESOURCE_CREATE_2D, &[&[1, 2, 3]]), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(b.attach(1, &[]), p::RESP_ERR_INVALID_PARAMETER);
+}
+
+#[test]
+fn no_display_is_on_and_none_can_be_turned_on() {
+    let mut b = Bench::new(GpuLimits::default());
+    let info = b.send(header(p::CMD_GET_DISPLAY_INFO), &[], 24 + 16 * 24);
+    assert_eq!(code(&info), p::RESP_OK_DISPLAY_INFO);
+    assert_eq!(info.data.len(), 24 + 16 * 24);
+    assert!(info.data[24..].iter().all(|b| *b == 0));
+    let off = words(&[0, 0, 0, 0, 0, 0]);
+    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&off]), p::RESP_OK_NODATA);
+    b.create(1, 8, 8);
+    let on = words(&[0, 0, 8, 8, 0, 1]);
+    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&on]), p::RESP_ERR_INVALID_PARAMETER);
+    let other = words(&[0, 0, 0, 0, 9, 0]);
+    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&other]), p::RESP_ERR_INVALID_SCANOUT_ID);
+    for cmd in [0x0108, 0x0109, 0x010a, 0x0200, 0xffff_ffff] {
+        assert_eq!(b.command(cmd, &[&[0; 16]]), p::RESP_ERR_UNSPEC);
+    }
+}
+
+#[test]
+fn rectangles_are_checked() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 8, 4);
+    let flush = |b: &mut Bench, v: [u32; 6]| b.command(p::CMD_RESOURCE_FLUSH, &[&words(&v)]);
+    assert_eq!(flush(&mut b, [0, 0, 8, 4, 1, 0]), p::RESP_OK_NODATA);
+    assert_eq!(flush(&mut b, [1, 0, 8, 4, 1, 0]), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(flush(&mut b, [0, u32::MAX, 8, 4, 1, 0]), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(flush(&mut b, [0, 0, 8, 4, 2, 0]), p::RESP_ERR_INVALID_RESOURCE_ID);
+    let transfer = words(&[4, 2, 4, 2, 0, 0, 1, 0]);
+    assert_eq!(b.command(p::CMD_TRANSFER_TO_HOST_2D, &[&transfer]), p::RESP_OK_NODATA);
+}
+
+#[test]
+fn a_fence_is_answered() {
+    let mut b = Bench::new(GpuLimits::default());
+    let mut cmd = header(p::CMD_RESOURCE_UNREF);
+    cmd.flags = 1.into();
+    cmd.fence_id = 0x1122_3344_5566.into();
+    cmd.ctx_id = 5.into();
+    let used = b.send(cmd, &[&words(&[3, 0])], 24);
+    let mut reply = CtrlHdr::default();
+    reply.as_mut_slice().copy_from_slice(&used.data);
+    assert_eq!(reply.flags.to_native(), p::FLAG_FENCE);
+    assert_eq!(reply.fence_id.to_native(), 0x1122_3344_5566);
+    assert_eq!(reply.ctx_id.to_native(), 5);
+}
+
+#[test]
+fn reset_ends_all_and_generations_go_on() {
+    let mut b = Bench::new(GpuLimits::default());
+    for id in 1..=3 {
+        b.create(id, 4, 4);
+        b.attach(id, &[(0x4000, 64)]);
+    }
+    b.log.take();
+    b.gpu.reset();
+    assert_eq!(b.log.take(), [Seen::Gone(1, 1), Seen::Gone(2, 2), Seen::Gone(3, 3)]);
+    b.create(1, 4, 4);
+    b.attach(1, &[(0x4000, 64)]);
+    let seen = b.log.take();
+    assert!(matches!(&seen[..], [Seen::Backed(info)] if info.generation == 4), "{seen:?}");
+}
+
+#[test]
+fn state_survives_as_json() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 4, 4);
+    b.attach(1, &[(0x4000, 64)]);
+    b.create(2, 5, 5);
+    let json = serde_json::to_string(&b.gpu.save()).unwrap();
+    let mut other = Bench::new(GpuLimits::default());
+    other.gpu.restore(serde_json::from_str(&json).unwrap(), &other.driver.mem);
+    let seen = other.log.take();
+    assert!(matches!(&seen[..], [Seen::Backed(i)] if i.id == 1 && i.generation == 2), "{seen:?}");
+    assert_eq!(other.attach(2, &[(0x5000, 100)]), p::RESP_OK_NODATA);
+    assert!(other.driver.mem.check_range(GuestAddress(0x5000), 100));
+}
+
+#[test]
+fn many_commands_at_once_and_the_cursor_queue() {
+    let mut b = Bench::new(GpuLimits::default());
+    let cmd = header(p::CMD_RESOURCE_CREATE_2D);
+    for id in 1..=20 {
+        b.driver.submit(0, &[cmd.as_slice(), &words(&[id, 2, 8, 8])], &[24]);
+    }
+    let outcome = b.driver.drive(&mut b.gpu, Wake::Queue(0)).unwrap();
+    assert!(outcome.notify.contains(0));
+    assert_eq!(b.driver.used(0).len(), 20);
+    b.driver.submit(1, &[&[0; 56]], &[]);
+    assert!(b.driver.drive(&mut b.gpu, Wake::Queue(1)).unwrap().notify.contains(1));
+    assert_eq!(b.driver.used(1).len(), 1);
+}
+
+#[test]
+fn broken_chains_stop_the_device() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.driver.submit_raw(0, &[(5 << 20, 24, 0)]);
+    let error = b.driver.drive(&mut b.gpu, Wake::Queue(0)).unwrap_err();
+    assert!(matches!(error, DeviceError::Chain { queue: 0, .. }), "{error}");
+    // No room for an answer.
+    let mut b = Bench::new(GpuLimits::default());
+    b.driver.submit(0, &[header(p::CMD_GET_DISPLAY_INFO).as_slice()], &[100]);
+    assert!(b.driver.drive(&mut b.gpu, Wake::Queue(0)).is_err());
+    // A readable buffer behind a writable one.
+    let mut b = Bench::new(GpuLimits::default());
+    b.driver.submit_raw(0, &[(0x10_0000, 24, 2), (0x10_1000, 24, 0)]);
+    assert!(b.driver.drive(&mut b.gpu, Wake::Queue(0)).is_err());
+}

@@ -1,0 +1,5 @@
+//! The virtio devices, each a folder: `device` (the [`Device`](crate::virtio::Device) and its queues), the words of the
+//! specification, its parts, tests.
+
+pub mod gpu;
+pub mod vsock;

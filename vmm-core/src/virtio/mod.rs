@@ -1,0 +1,110 @@
+//! The device contract (virtio 1.2, section 2): what a device is, without threads, locks or interrupts.
+//!
+//! A [`Device`] is a state machine. Its transport owns queues, memory and notifications, and calls
+//! [`drive`](drive::drive) when a queue was kicked or the device's host source is ready; `drive` calls
+//! [`Device::process`] and says which queues the driver must be told of. A unit test of a device is the same call
+//! with a mock queue.
+
+mod chain;
+mod drive;
+mod queue;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::os::fd::BorrowedFd;
+
+pub use chain::{Chain, ChainError};
+pub use drive::{Outcome, drive};
+pub use queue::{QueueError, QueueSet, VirtQueue};
+
+/// Guest memory as transports map it.
+pub type Mem = vm_memory::GuestMemoryMmap<()>;
+
+/// Feature bits that every transport offers for every device (virtio 1.2, section 6).
+pub mod features {
+    use virtio_bindings::bindings::virtio_config::{VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1};
+    use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+    /// `VIRTIO_F_EVENT_IDX`.
+    pub const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
+    /// All feature bits that belong to the transport and not to a device.
+    pub const TRANSPORT: u64 =
+        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_INDIRECT_DESC | EVENT_IDX | 1 << VIRTIO_F_RING_RESET;
+}
+
+/// Why a device is asked to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The driver made buffers available on this queue (an index into `queues`).
+    Queue(usize),
+    /// The device's [host source](Device::host_source) is readable.
+    HostSource,
+}
+
+/// Why a device stopped: the transport reports it to the driver (DEVICE_NEEDS_RESET, or a stopped vring).
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A ring does not hold what a driver may put there.
+    #[error("the driver broke queue {queue}")]
+    Queue {
+        /// Index of the queue.
+        queue: usize,
+        /// What is wrong with it.
+        source: QueueError,
+    },
+    /// A descriptor chain is too short, too long, or not in guest memory.
+    #[error("bad descriptor chain on queue {queue}")]
+    Chain {
+        /// Index of the queue.
+        queue: usize,
+        /// What is wrong with it.
+        source: ChainError,
+    },
+    /// The host refused something that the device cannot work without.
+    #[error("cannot {act}")]
+    Host {
+        /// What was tried.
+        act: &'static str,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// A virtio device as a state machine.
+///
+/// All methods are called from one thread of the transport. None may block.
+pub trait Device: Send {
+    /// The virtio device id (virtio 1.2, section 5).
+    fn device_type(&self) -> u32;
+
+    /// The largest size of each queue, in descriptors; a power of two each.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Feature bits of this device, without those of [`features::TRANSPORT`].
+    fn features(&self) -> u64 {
+        0
+    }
+
+    /// Takes the device's own feature bits that the driver accepted.
+    fn accept_features(&mut self, _accepted: u64) {}
+
+    /// The whole configuration space.
+    fn config(&self) -> Vec<u8>;
+
+    /// Takes the driver's write to the configuration space; writes to read-only fields are ignored.
+    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
+
+    /// One descriptor that becomes readable when the host side needs the device; an epoll descriptor nests many.
+    fn host_source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Does all work that `wake` allows, without blocking, and returns the queues that got used buffers.
+    ///
+    /// # Errors
+    /// Any error stops the device until the driver resets it.
+    fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError>;
+
+    /// Forgets everything that the driver did since the last reset.
+    fn reset(&mut self);
+}
