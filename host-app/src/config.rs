@@ -1,0 +1,246 @@
+//! A machine's configuration: a small TOML file that the user may edit.
+//!
+//! Unknown keys are refused, and every error names the file, the line and the key.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Largest configuration file that is read.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// Who runs the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// QEMU, with our devices by vhost-user.
+    #[default]
+    Qemu,
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// Software emulation: works everywhere.
+    #[default]
+    Tcg,
+    /// The processor, through `/dev/kvm`.
+    Kvm,
+}
+
+/// The configuration of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who runs it.
+    #[serde(default)]
+    pub engine: Engine,
+    /// What executes its instructions.
+    #[serde(default)]
+    pub accel: Accel,
+    /// Processors, 1 to 64.
+    #[serde(default = "Config::default_cpus")]
+    pub cpus: u32,
+    /// Memory in MiB, 256 to 1048576.
+    #[serde(default = "Config::default_memory")]
+    pub memory: u32,
+    /// Id of the base image that its root disk belongs to, for life.
+    pub base: String,
+}
+
+impl Config {
+    /// A new machine's configuration.
+    #[must_use]
+    pub fn new(base: String) -> Self {
+        Self {
+            engine: Engine::default(),
+            accel: Accel::default(),
+            cpus: Self::default_cpus(),
+            memory: Self::default_memory(),
+            base,
+        }
+    }
+
+    fn default_cpus() -> u32 {
+        2
+    }
+
+    fn default_memory() -> u32 {
+        1024
+    }
+
+    /// Reads a machine's configuration.
+    ///
+    /// # Errors
+    /// The file is missing or unreadable, or line and key of what is wrong in it.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let io = |source| ConfigError::Io { file: file.into(), source };
+        if fs::metadata(file).map_err(io)?.len() > FILE_MAX {
+            return Err(ConfigError::TooLarge(file.into()));
+        }
+        Self::parse(file, &fs::read_to_string(file).map_err(io)?)
+    }
+
+    /// Parses the text of `file`.
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            file: file.into(),
+            line: line_at(text, error.span().map_or(0, |span| span.start)),
+            message: one_line(error.message(), key_at(text, error.span().map_or(0, |span| span.start))),
+        })?;
+        let key = |key: &'static str, rule: &'static str, good: bool| {
+            let line = line_of_key(text, key);
+            if good { Ok(()) } else { Err(ConfigError::Value { file: file.into(), line, key, rule }) }
+        };
+        key("cpus", "between 1 and 64", (1..=64).contains(&config.cpus))?;
+        key("memory", "between 256 and 1048576 (MiB)", (256..=1_048_576).contains(&config.memory))?;
+        // It becomes part of a path.
+        let hex = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        key(
+            "base",
+            "the id of a base image: 16 hexadecimal digits",
+            config.base.len() == 16 && hex(&config.base),
+        )?;
+        Ok(config)
+    }
+
+    /// The text of the file: every key with its meaning.
+    fn text(&self) -> Result<String, toml::ser::Error> {
+        let keys = toml::to_string(self)?;
+        Ok(format!(
+            "# A machine of Inlay; changes count from its next start.\n\
+             # accel: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
+             # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
+        ))
+    }
+
+    /// Writes a new file; one that exists is never replaced.
+    ///
+    /// # Errors
+    /// It exists already or cannot be written; nothing half-written is left.
+    pub fn write_new(&self, file: &Path) -> Result<(), ConfigError> {
+        let io = |source| ConfigError::Io { file: file.into(), source };
+        let text = self.text().map_err(|error| io(io::Error::other(error)))?;
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(io)?;
+        out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(|error| {
+            // Best effort: the write's own error is the one to tell.
+            let _ = fs::remove_file(file);
+            io(error)
+        })
+    }
+}
+
+/// What can be wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file itself.
+    #[error("cannot use the configuration {file}")]
+    Io {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Far too large to be one.
+    #[error("the configuration {0} is larger than {FILE_MAX} bytes")]
+    TooLarge(PathBuf),
+    /// Not TOML, an unknown or missing key, or a value of a wrong kind.
+    #[error("{file}:{line}: {message}")]
+    Syntax {
+        /// Which file.
+        file: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What, with the key.
+        message: String,
+    },
+    /// A value out of its range.
+    #[error("{file}:{line}: key `{key}` must be {rule}")]
+    Value {
+        /// Which file.
+        file: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// Which key.
+        key: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+/// The line, from 1, that holds this byte.
+fn line_at(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
+}
+
+/// The key whose line holds this byte.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let (key, _) = text.lines().nth(line_at(text, at) - 1)?.split_once('=')?;
+    Some(key.trim()).filter(|key| !key.is_empty() && !key.starts_with('#'))
+}
+
+/// The line, from 1, that sets this key; 1 when none does.
+fn line_of_key(text: &str, key: &str) -> usize {
+    let sets = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+    text.lines().position(sets).unwrap_or(0) + 1
+}
+
+/// The parser's message on one line, with the key in front unless it names it already.
+fn one_line(message: &str, key: Option<&str>) -> String {
+    let message = message.lines().collect::<Vec<_>>().join(", ");
+    match key {
+        Some(key) if !message.contains(&format!("`{key}`")) => format!("key `{key}`: {message}"),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "base = \"0123456789abcdef\"\n";
+
+    fn error(text: &str) -> String {
+        Config::parse(Path::new("m.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn written_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.toml");
+        let mut config = Config::new("0123456789abcdef".into());
+        config.accel = Accel::Kvm;
+        config.cpus = 3;
+        config.write_new(&file).unwrap();
+        assert_eq!(Config::read(&file).unwrap(), config);
+        assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
+        assert_eq!(Config::read(&file).unwrap(), config);
+    }
+
+    #[test]
+    fn defaults() {
+        let config = Config::parse(Path::new("m.toml"), BASE).unwrap();
+        assert_eq!(config, Config::new("0123456789abcdef".into()));
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        assert_eq!(
+            error(&format!("# x\n{BASE}colour = 3\n")),
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `base`"
+        );
+        assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
+        let text = error(&format!("{BASE}\nmemory = \"big\"\n"));
+        assert!(text.starts_with("m.toml:3: key `memory`: invalid type: string"), "{text}");
+        let text = error(&format!("{BASE}accel = \"magic\"\n"));
+        assert!(text.starts_with("m.toml:2: key `accel`: unknown variant `magic`"), "{text}");
+        let text = error(&format!("{BASE}cpus 4\n"));
+        assert!(text.starts_with("m.toml:2: "), "{text}");
+        assert_eq!(error(""), "m.toml:1: missing field `base`");
+        assert!(error("base = \"../../etc/passwd0\"").contains("key `base` must be"));
+        assert!(error(&format!("{BASE}cpus = -1\n")).contains("key `cpus`"));
+    }
+}
