@@ -13,7 +13,7 @@ pub(crate) mod testing;
 
 use std::os::fd::BorrowedFd;
 
-pub use chain::{Chain, ChainError};
+pub use chain::{Chain, ChainError, Span};
 pub use drive::{Outcome, drive};
 pub use queue::{QueueError, QueueSet, VirtQueue};
 

@@ -79,7 +79,13 @@ impl Backend {
         })
     }
 
+    /// The device's host source; none while the device has given up, because nobody would read it.
     pub fn host_source(&self) -> Option<BorrowedFd<'_>> {
+        self.device.host_source().filter(|_| !self.failed)
+    }
+
+    /// The device's host source, whatever its state.
+    pub fn any_host_source(&self) -> Option<BorrowedFd<'_>> {
         self.device.host_source()
     }
 

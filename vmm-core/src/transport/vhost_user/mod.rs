@@ -203,15 +203,11 @@ impl Worker {
     fn serve(&mut self, stream: UnixStream) -> Result<std::convert::Infallible, End> {
         let socket = stream.try_clone().map_err(|e| End::Protocol(ProtocolError::SocketError(e)))?;
         watch(&self.epoll, socket.as_fd(), Token::FrontEnd)?;
-        {
-            let backend = lock(&self.backend);
-            if let Some(source) = backend.host_source() {
-                watch(&self.epoll, source, Token::Host)?;
-            }
-        }
+        let mut host_watched = false;
         let mut front_end = BackendReqHandler::from_stream(stream, Arc::clone(&self.backend));
         let mut kicks = Vec::new();
         loop {
+            self.update_host(&mut host_watched)?;
             let idle = !lock(&self.backend).has_work();
             for token in self.wait(idle)? {
                 match token {
@@ -243,6 +239,23 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         Ok(events.iter().map(|e: &epoll::Event| Token::from_data(e.data)).collect())
+    }
+
+    /// Waits for the device's host source as long as the device serves it.
+    fn update_host(&self, watched: &mut bool) -> Result<(), End> {
+        let backend = lock(&self.backend);
+        let wanted = backend.host_source().is_some();
+        if let Some(source) = backend.any_host_source()
+            && wanted != *watched
+        {
+            if wanted {
+                watch(&self.epoll, source, Token::Host)?;
+            } else {
+                epoll::delete(&self.epoll, source)?;
+            }
+            *watched = wanted;
+        }
+        Ok(())
     }
 
     /// Waits for the kicks of exactly those rings that run. A kick descriptor that was dropped left epoll by itself

@@ -1,0 +1,498 @@
+//! The virtio-vsock device: its three queues and its host sockets (virtio 1.2, sections 5.10.2 and 5.10.6).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde::{Deserialize, Serialize};
+use vm_memory::ByteValued;
+
+use super::connection::{Connection, Origin, Phase};
+use super::handshake::{Line, confirm, read_line};
+use super::packet::{HOST_CID, Header, Key, TYPE_STREAM, op};
+use super::{VsockConfig, VsockError};
+use crate::virtio::{Chain, ChainError, Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
+
+/// The virtio device id of a socket device.
+const DEVICE_TYPE: u32 = 19;
+const RX: usize = 0;
+const TX: usize = 1;
+const EVENT: usize = 2;
+const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
+
+/// Events taken from epoll, and connections accepted, per turn.
+const BATCH: usize = 64;
+/// Programs that have connected to the base socket and not yet said what they want; the oldest makes room.
+const MAX_HANDSHAKES: usize = 32;
+/// Answers to packets without a connection that wait for a receive buffer; more are dropped.
+const MAX_RESETS: usize = 1024;
+/// Guest ports below this can be bound by root only.
+const FIRST_UNPRIVILEGED_PORT: u32 = 1024;
+/// Host ports of connections that the host opens.
+const FIRST_LOCAL_PORT: u32 = 1 << 30;
+/// `VMADDR_PORT_ANY`: no port, so no connection has it. Epoll tokens use it for what is not a connection.
+const NO_PORT: u32 = u32::MAX;
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
+const EVENT_TRANSPORT_RESET: u32 = 0;
+
+/// What of the device can be saved: connections cannot, a restored guest is told that they are gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VsockState {
+    next_local_port: u32,
+}
+
+/// A virtio-vsock device.
+#[derive(Debug)]
+pub struct Vsock {
+    config: VsockConfig,
+    epoll: OwnedFd,
+    listener: UnixListener,
+    handshakes: BTreeMap<u32, UnixStream>,
+    next_handshake: u32,
+    connections: HashMap<Key, Connection>,
+    guest_opened: usize,
+    /// Connections that have something for the guest, in turn.
+    ready: VecDeque<Key>,
+    resets: VecDeque<Header>,
+    next_local_port: u32,
+    tell_reset: bool,
+}
+
+/// What an epoll entry belongs to.
+enum Token {
+    Listener,
+    Handshake(u32),
+    Connection(Key),
+}
+
+impl Token {
+    fn to_data(&self) -> epoll::EventData {
+        let (high, low) = match self {
+            Self::Listener => (0, NO_PORT),
+            Self::Handshake(id) => (*id, NO_PORT),
+            Self::Connection(key) => (key.guest_port, key.host_port),
+        };
+        epoll::EventData::new_u64(u64::from(high) << 32 | u64::from(low))
+    }
+
+    fn from_data(data: epoll::EventData) -> Option<Self> {
+        let high = u32::try_from(data.u64() >> 32).ok()?;
+        let low = u32::try_from(data.u64() & u64::from(u32::MAX)).ok()?;
+        Some(match (high, low) {
+            (0, NO_PORT) => Self::Listener,
+            (id, NO_PORT) => Self::Handshake(id),
+            (guest_port, host_port) => Self::Connection(Key { guest_port, host_port }),
+        })
+    }
+}
+
+const READ_EVENTS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+impl Vsock {
+    /// Makes the device and listens on the base socket; an old socket file there is replaced.
+    ///
+    /// # Errors
+    /// When the context id is not a guest's, or the socket cannot be made.
+    pub fn new(config: VsockConfig) -> Result<Self, VsockError> {
+        if config.guest_cid < 3 || config.guest_cid == u32::MAX {
+            return Err(VsockError::ContextId(config.guest_cid));
+        }
+        let listen = |source| VsockError::Listen { path: config.socket.clone(), source };
+        match std::fs::remove_file(&config.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(listen(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&config.socket).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| VsockError::Epoll(e.into()))?;
+        epoll::add(&epoll, &listener, Token::Listener.to_data(), EventFlags::IN)
+            .map_err(|e| VsockError::Epoll(e.into()))?;
+        Ok(Self {
+            config,
+            epoll,
+            listener,
+            handshakes: BTreeMap::new(),
+            next_handshake: 1,
+            connections: HashMap::new(),
+            guest_opened: 0,
+            ready: VecDeque::new(),
+            resets: VecDeque::new(),
+            next_local_port: FIRST_LOCAL_PORT,
+            tell_reset: false,
+        })
+    }
+
+    /// The state to save.
+    pub fn save(&self) -> VsockState {
+        VsockState { next_local_port: self.next_local_port }
+    }
+
+    /// Takes a saved state; the guest is told that its connections are gone.
+    pub fn restore(&mut self, state: &VsockState) {
+        self.reset();
+        self.next_local_port = state.next_local_port.max(FIRST_LOCAL_PORT);
+        self.tell_reset = true;
+    }
+
+    fn guest_cid(&self) -> u64 {
+        u64::from(self.config.guest_cid)
+    }
+
+    // --- From the guest ---
+
+    fn take_tx(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
+        let mut used = false;
+        while let Some(mut chain) = queue.pop(mem)? {
+            let header: Header = chain.read_obj(mem).map_err(|e| queue.chain_error(e))?;
+            self.packet(&header, &mut chain, mem).map_err(|e| queue.chain_error(e))?;
+            queue.add_used(mem, chain)?;
+            used = true;
+        }
+        Ok(used)
+    }
+
+    fn packet(&mut self, header: &Header, chain: &mut Chain, mem: &Mem) -> Result<(), ChainError> {
+        if { header.src_cid }.to_native() != self.guest_cid() {
+            tracing::debug!("a packet of the guest with a foreign context id is dropped");
+            return Ok(());
+        }
+        let key = header.key();
+        let addressed = { header.dst_cid }.to_native() == HOST_CID
+            && { header.kind }.to_native() == TYPE_STREAM
+            && key.host_port != NO_PORT;
+        let len = { header.len }.to_native();
+        if !addressed || len as usize > chain.readable_len() {
+            self.refuse(header);
+            return Ok(());
+        }
+        let Some(connection) = self.connections.get_mut(&key) else {
+            if header.op() == op::REQUEST && self.guest_connects(header) {
+                return Ok(());
+            }
+            self.refuse(header);
+            return Ok(());
+        };
+        connection.take_credit(header);
+        let keep = match header.op() {
+            op::RW => connection.deliver(chain, mem, len)?.is_ok(),
+            op::SHUTDOWN if connection.phase == Phase::Established => {
+                connection.guest_shuts_down({ header.flags }.to_native());
+                !connection.is_over()
+            }
+            op::RESPONSE if connection.phase == Phase::Requested => {
+                connection.phase = Phase::Established;
+                confirm(&mut connection.stream, key.host_port).is_ok()
+            }
+            op::CREDIT_UPDATE => true,
+            op::CREDIT_REQUEST => {
+                connection.want_credit_update();
+                true
+            }
+            // An RST, or what makes no sense on a connection that exists (answered with an RST).
+            _ => false,
+        };
+        if keep {
+            self.settle(key);
+        } else {
+            self.refuse(header);
+            self.remove(key);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, header: &Header) {
+        if header.op() != op::RST {
+            self.push_reset(header.reset_for());
+        }
+    }
+
+    fn push_reset(&mut self, header: Header) {
+        if self.resets.len() < MAX_RESETS {
+            self.resets.push_back(header);
+        } else {
+            tracing::debug!("the guest takes no packets; an RST is dropped");
+        }
+    }
+
+    /// The guest asks for a host port: false when it cannot have it.
+    fn guest_connects(&mut self, header: &Header) -> bool {
+        let key = header.key();
+        let room = self.config.limits.connections.saturating_sub(self.config.limits.reserved_for_host);
+        if self.guest_opened >= room || self.connections.len() >= self.config.limits.connections {
+            tracing::warn!(port = key.host_port, "the guest has too many connections; one is refused");
+            return false;
+        }
+        if self.config.privileged_ports.contains(&key.host_port) && key.guest_port >= FIRST_UNPRIVILEGED_PORT
+        {
+            tracing::warn!(port = key.host_port, "an unprivileged program of the guest is refused");
+            return false;
+        }
+        let stream = match open(&self.port_path(key.host_port)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(port = key.host_port, %error, "the guest's connection is refused");
+                return false;
+            }
+        };
+        if let Err(error) = epoll::add(&self.epoll, &stream, Token::Connection(key).to_data(), READ_EVENTS) {
+            tracing::error!(%error, "cannot watch a socket");
+            return false;
+        }
+        let mut connection = Connection::accepted(key, stream, self.config.limits.buffer);
+        connection.take_credit(header);
+        self.guest_opened += 1;
+        self.connections.insert(key, connection);
+        self.settle(key);
+        true
+    }
+
+    fn port_path(&self, port: u32) -> PathBuf {
+        let mut path = self.config.socket.clone().into_os_string();
+        path.push(format!("_{port}"));
+        path.into()
+    }
+
+    // --- From the host ---
+
+    fn host_events(&mut self) -> io::Result<()> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(BATCH);
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events {
+            match Token::from_data(event.data) {
+                Some(Token::Listener) => self.accept(),
+                Some(Token::Handshake(id)) => self.handshake(id),
+                Some(Token::Connection(key)) => self.connection_event(key, event.flags),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..BATCH {
+            let Ok((stream, _)) = self.listener.accept() else { return };
+            let id = self.next_handshake;
+            self.next_handshake = self.next_handshake.checked_add(1).unwrap_or(1);
+            if stream.set_nonblocking(true).is_err()
+                || epoll::add(&self.epoll, &stream, Token::Handshake(id).to_data(), READ_EVENTS).is_err()
+            {
+                continue;
+            }
+            if self.handshakes.len() >= MAX_HANDSHAKES {
+                self.handshakes.pop_first();
+            }
+            self.handshakes.insert(id, stream);
+        }
+    }
+
+    fn handshake(&mut self, id: u32) {
+        let Some(stream) = self.handshakes.get(&id) else { return };
+        let line = read_line(stream);
+        if line == Line::Partial {
+            return;
+        }
+        let Some(stream) = self.handshakes.remove(&id) else { return };
+        match line {
+            Line::Connect(port) if self.connections.len() < self.config.limits.connections => {
+                self.host_connects(stream, port);
+            }
+            Line::Connect(port) => tracing::warn!(port, "too many connections; the host's is refused"),
+            _ => tracing::debug!("a program on the base socket does not say CONNECT"),
+        }
+    }
+
+    fn host_connects(&mut self, stream: UnixStream, guest_port: u32) {
+        let Some(key) = self.local_key(guest_port) else { return };
+        let events = epoll::modify(&self.epoll, &stream, Token::Connection(key).to_data(), READ_EVENTS);
+        if let Err(error) = events {
+            tracing::error!(%error, "cannot watch a socket");
+            return;
+        }
+        self.connections.insert(key, Connection::requested(key, stream, self.config.limits.buffer));
+        self.settle(key);
+    }
+
+    /// A host port that no connection to this guest port has.
+    fn local_key(&mut self, guest_port: u32) -> Option<Key> {
+        (0..=self.connections.len()).find_map(|_| {
+            let host_port = self.next_local_port;
+            self.next_local_port = match host_port.checked_add(1) {
+                Some(next) if next != NO_PORT => next,
+                _ => FIRST_LOCAL_PORT,
+            };
+            let key = Key { guest_port, host_port };
+            (!self.connections.contains_key(&key)).then_some(key)
+        })
+    }
+
+    fn connection_event(&mut self, key: Key, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        if connection.phase == Phase::Requested && hung_up {
+            self.push_reset(Header::to_guest(self.guest_cid(), key, op::RST));
+            self.remove(key);
+            return;
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::RDHUP) || hung_up {
+            connection.on_readable(hung_up);
+            connection.ask_for_credit();
+        }
+        connection.flush();
+        if connection.is_over() {
+            self.push_reset(Header::to_guest(self.guest_cid(), key, op::RST));
+            self.remove(key);
+        } else {
+            self.settle(key);
+        }
+    }
+
+    // --- Both ---
+
+    /// After any change of a connection: its place in the ready list, and what epoll watches.
+    fn settle(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        if !connection.queued && connection.wants_rx() {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+        if connection.write_armed != connection.is_write_blocked() {
+            connection.write_armed = !connection.write_armed;
+            let events = if connection.write_armed { READ_EVENTS | EventFlags::OUT } else { READ_EVENTS };
+            let data = Token::Connection(key).to_data();
+            if let Err(error) = epoll::modify(&self.epoll, &connection.stream, data, events) {
+                tracing::error!(%error, "cannot watch a socket");
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(connection) = self.connections.remove(&key) {
+            if connection.queued {
+                self.ready.retain(|other| *other != key);
+            }
+            if connection.origin == Origin::Guest {
+                self.guest_opened = self.guest_opened.saturating_sub(1);
+            }
+        }
+    }
+
+    // --- To the guest ---
+
+    /// One packet per receive buffer and connection in turn, until there are no buffers or nothing to say.
+    fn fill_rx(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
+        let mut used = false;
+        while !(self.resets.is_empty() && self.ready.is_empty()) {
+            let Some(mut chain) = queue.pop(mem)? else { break };
+            if self.next_packet(&mut chain, mem).map_err(|e| queue.chain_error(e))? {
+                queue.add_used(mem, chain)?;
+                used = true;
+            } else {
+                queue.undo_pop(chain);
+                break;
+            }
+        }
+        Ok(used)
+    }
+
+    fn next_packet(&mut self, chain: &mut Chain, mem: &Mem) -> Result<bool, ChainError> {
+        if let Some(header) = self.resets.pop_front() {
+            chain.write(mem, header.as_slice())?;
+            return Ok(true);
+        }
+        let guest_cid = self.guest_cid();
+        while let Some(key) = self.ready.pop_front() {
+            let Some(connection) = self.connections.get_mut(&key) else { continue };
+            connection.queued = false;
+            let filled = connection.fill(chain, mem, guest_cid)?;
+            self.settle(key);
+            if filled {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn send_events(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
+        if !self.tell_reset {
+            return Ok(false);
+        }
+        let Some(mut chain) = queue.pop(mem)? else { return Ok(false) };
+        chain.write(mem, &EVENT_TRANSPORT_RESET.to_le_bytes()).map_err(|e| queue.chain_error(e))?;
+        queue.add_used(mem, chain)?;
+        self.tell_reset = false;
+        Ok(true)
+    }
+}
+
+/// Connects without blocking: a listener with a full backlog refuses like one that is not there.
+fn open(path: &std::path::Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+impl Device for Vsock {
+    fn device_type(&self) -> u32 {
+        DEVICE_TYPE
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn config(&self) -> Vec<u8> {
+        self.guest_cid().to_le_bytes().to_vec()
+    }
+
+    fn host_source(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError> {
+        let mut used = QueueSet::EMPTY;
+        let [rx, tx, event] = queues else { return Ok(used) };
+        match wake {
+            Wake::Queue(TX) => {
+                if self.take_tx(mem, tx)? {
+                    used.insert(TX);
+                }
+            }
+            Wake::HostSource => {
+                self.host_events().map_err(|source| DeviceError::Host { act: "watch sockets", source })?;
+            }
+            Wake::Queue(_) => {}
+        }
+        if self.fill_rx(mem, rx)? {
+            used.insert(RX);
+        }
+        if self.send_events(mem, event)? {
+            used.insert(EVENT);
+        }
+        Ok(used)
+    }
+
+    fn reset(&mut self) {
+        self.connections.clear();
+        self.ready.clear();
+        self.resets.clear();
+        self.guest_opened = 0;
+        self.tell_reset = false;
+    }
+}
+
+impl Drop for Vsock {
+    fn drop(&mut self) {
+        // Gone already when the folder was removed.
+        let _ = std::fs::remove_file(&self.config.socket);
+    }
+}
