@@ -1,1 +1,3 @@
-//! x
+//! What runs a guest's processors: `qemu`, a QEMU process (software emulation, or KVM).
+
+pub mod qemu;

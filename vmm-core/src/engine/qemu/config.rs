@@ -1,0 +1,125 @@
+//! What a machine under QEMU consists of.
+
+use std::path::PathBuf;
+
+use super::QemuError;
+
+/// QEMU shows the guest no more than this of a disk's serial.
+const MAX_SERIAL: usize = 20;
+
+/// What executes the guest's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// Software emulation, on every host.
+    Tcg,
+    /// The host's processor.
+    Kvm,
+}
+
+/// How a disk image is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// The disk's bytes.
+    Raw,
+    /// QEMU's format, with backing files.
+    Qcow2,
+}
+
+impl DiskFormat {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// A virtio disk. It is cached by the host, and safe: what the guest flushes is on the host's disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// Its format; never guessed, because a guest could write another format's header into a raw image.
+    pub format: DiskFormat,
+    /// The guest finds it as `/dev/disk/by-id/virtio-<serial>`: at most 20 letters, digits, `-`, `_`, `.`.
+    pub serial: String,
+    /// The guest cannot write it. QEMU locks an image against other machines unless all use it so.
+    pub read_only: bool,
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct QemuConfig {
+    /// The program, with or without a path.
+    pub binary: PathBuf,
+    /// Shown in process lists.
+    pub name: String,
+    /// What executes the guest's code.
+    pub accel: Accel,
+    /// Virtual processors, 1 to 255.
+    pub cpus: u32,
+    /// RAM in MiB; a memfd that vhost-user devices share.
+    pub memory_mib: u32,
+    /// The kernel: an uncompressed `vmlinux` with a PVH entry starts seconds earlier than a `bzImage` under emulation.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line; the serial port is `ttyS0`.
+    pub cmdline: String,
+    /// Disks in the order in which the guest finds them (`vda`, `vdb`, ...).
+    pub disks: Vec<Disk>,
+    /// Whether the guest has a network: QEMU's own, which needs no rights and lets nobody in.
+    pub network: bool,
+    /// Where the serial port's output goes; the file before it is kept as `<path>.old` when it grows large.
+    pub serial_log: PathBuf,
+    /// The vhost-user socket of a gpu device.
+    pub gpu_socket: Option<PathBuf>,
+    /// The vhost-user socket of a vsock device, which also says the guest's context id.
+    pub vsock_socket: Option<PathBuf>,
+}
+
+impl Default for QemuConfig {
+    /// A machine with two processors and 1 GiB, without kernel, disks, network or devices.
+    fn default() -> Self {
+        Self {
+            binary: "qemu-system-x86_64".into(),
+            name: "inlay".into(),
+            accel: Accel::Tcg,
+            cpus: 2,
+            memory_mib: 1024,
+            kernel: PathBuf::new(),
+            initrd: None,
+            cmdline: String::new(),
+            disks: Vec::new(),
+            network: false,
+            serial_log: PathBuf::from("/dev/null"),
+            gpu_socket: None,
+            vsock_socket: None,
+        }
+    }
+}
+
+impl QemuConfig {
+    /// Refuses what QEMU would misread or explain badly.
+    pub(super) fn check(&self) -> Result<(), QemuError> {
+        if !(1..=255).contains(&self.cpus) {
+            return Err(QemuError::Config(format!("{} processors are not possible", self.cpus)));
+        }
+        if self.memory_mib < 64 {
+            return Err(QemuError::Config(format!("{} MiB of memory are too little", self.memory_mib)));
+        }
+        let files = self.disks.iter().map(|d| &d.path).chain(&self.initrd).chain([&self.kernel]);
+        for file in files {
+            if let Err(error) = std::fs::metadata(file) {
+                return Err(QemuError::Config(format!("cannot use {}: {error}", file.display())));
+            }
+        }
+        for disk in &self.disks {
+            let fine = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+            if disk.serial.is_empty() || disk.serial.len() > MAX_SERIAL || !disk.serial.bytes().all(fine) {
+                return Err(QemuError::Config(format!("{:?} is not a disk serial", disk.serial)));
+            }
+        }
+        Ok(())
+    }
+}
