@@ -1,0 +1,256 @@
+//! The initramfs in its two halves: the base's (modules of its kernel, busybox, e2fsck), and the host's, written at every
+//! start: the init script, the agent with its own loader and libraries so that it runs in any distribution, and its
+//! units.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::cpio::Archive;
+use super::elf::Elf;
+use super::{Base, CreateError};
+
+/// What the init script calls of busybox.
+const APPLETS: [&str; 15] = [
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "insmod",
+    "mkdir",
+    "mount",
+    "mv",
+    "poweroff",
+    "sed",
+    "sh",
+    "sleep",
+    "switch_root",
+    "sync",
+    "tr",
+];
+
+const INIT: &str = include_str!("../../../assets/guest/init");
+const POWEROFF: &str = include_str!("../../../assets/guest/poweroff");
+const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
+
+/// Units of the guest: name, text, the target that wants it.
+const UNITS: [(&str, &str, Option<&str>); 5] = [
+    (
+        "inlay-agent.service",
+        include_str!("../../../assets/guest/units/inlay-agent.service"),
+        Some("sysinit.target"),
+    ),
+    (
+        "inlay-poweroff.path",
+        include_str!("../../../assets/guest/units/inlay-poweroff.path"),
+        Some("sysinit.target"),
+    ),
+    ("inlay-bus.socket", include_str!("../../../assets/guest/units/inlay-bus.socket"), None),
+    ("inlay-bus.service", include_str!("../../../assets/guest/units/inlay-bus.service"), None),
+    (
+        "inlay-network.service",
+        include_str!("../../../assets/guest/units/inlay-network.service"),
+        Some("multi-user.target"),
+    ),
+];
+
+/// Writes the base's half from the parts that the recipe collected.
+pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
+    let mut archive = Archive::new(create(out)?);
+    let at_out = CreateError::io(out);
+    let mut write = || -> io::Result<()> {
+        for folder in [
+            "bin",
+            "dev",
+            "etc",
+            "lib",
+            "lib/x86_64-linux-gnu",
+            "lib64",
+            "modules",
+            "proc",
+            "run",
+            "sys",
+            "sysroot",
+        ] {
+            archive.folder(folder, 0o755)?;
+        }
+        archive.link("etc/mtab", "/proc/mounts")?;
+        for applet in APPLETS {
+            archive.link(&format!("bin/{applet}"), "busybox")?;
+        }
+        for (from, to, permissions) in
+            [("bin", "bin", 0o755), ("lib", "lib/x86_64-linux-gnu", 0o755), ("modules", "modules", 0o644)]
+        {
+            for (name, path) in files_in(&parts.join(from))? {
+                let to = if name.starts_with("ld-linux") { "lib64" } else { to };
+                archive.file(&format!("{to}/{name}"), permissions, &fs::read(path)?)?;
+            }
+        }
+        Ok(())
+    };
+    write().map_err(at_out)?;
+    finish(archive, out)
+}
+
+/// Writes the host's half: init script, units, and the agent with what it is linked with. It costs a few milliseconds, so
+/// that it is made anew at every start and cannot be stale.
+///
+/// # Errors
+/// The agent is no dynamically linked x86-64 program, or files cannot be used.
+pub fn agent_cpio(agent: &Path, out: &Path) -> Result<(), CreateError> {
+    let mut archive = Archive::new(create(out)?);
+    add_agent(&mut archive, agent).map_err(|error| match error {
+        AgentError::Bad => CreateError::BadAgent(agent.into()),
+        AgentError::Io(path, source) => CreateError::Io { path, source },
+        AgentError::Out(source) => CreateError::Io { path: out.into(), source },
+    })?;
+    finish(archive, out)
+}
+
+/// Writes what a machine boots: the base's half and the host's half.
+///
+/// # Errors
+/// As [`agent_cpio`].
+pub fn initrd(base: &Base, agent: &Path, out: &Path) -> Result<(), CreateError> {
+    agent_cpio(agent, out)?;
+    // The base's half goes first, as its folders must be there and its files may be replaced.
+    let ours = fs::read(out).map_err(CreateError::io(out))?;
+    let mut whole = fs::read(base.initramfs()).map_err(CreateError::io(&base.initramfs()))?;
+    whole.extend(ours);
+    fs::write(out, whole).map_err(CreateError::io(out))
+}
+
+enum AgentError {
+    Bad,
+    Io(PathBuf, io::Error),
+    Out(io::Error),
+}
+
+fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), AgentError> {
+    let read = |path: &Path| fs::read(path).map_err(|error| AgentError::Io(path.into(), error));
+    let program = read(agent)?;
+    let elf = Elf::parse(&program).ok_or(AgentError::Bad)?;
+    let interpreter = elf.interpreter().ok_or(AgentError::Bad)?;
+    let libraries = libraries(Path::new(interpreter), agent)?;
+    let mut contents = Vec::new();
+    for (name, path) in &libraries {
+        contents.push((name, read(path)?));
+    }
+    let mut write = || -> io::Result<()> {
+        archive.file("init", 0o755, INIT.as_bytes())?;
+        for folder in ["inlay-agent", "inlay-agent/lib", "inlay-agent/units"] {
+            archive.folder(folder, 0o755)?;
+        }
+        archive.file("inlay-agent/inlay-agent", 0o755, &elf.stripped())?;
+        archive.file("inlay-agent/poweroff", 0o755, POWEROFF.as_bytes())?;
+        archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
+        for (name, content) in &contents {
+            archive.file(&format!("inlay-agent/lib/{name}"), 0o755, content)?;
+        }
+        let mut targets = BTreeMap::<_, Vec<_>>::new();
+        for (name, text, target) in UNITS {
+            archive.file(&format!("inlay-agent/units/{name}"), 0o644, text.as_bytes())?;
+            if let Some(target) = target {
+                targets.entry(target).or_default().push(name);
+            }
+        }
+        for (target, units) in targets {
+            let folder = format!("inlay-agent/units/{target}.wants");
+            archive.folder(&folder, 0o755)?;
+            for unit in units {
+                archive.link(&format!("{folder}/{unit}"), &format!("../{unit}"))?;
+            }
+        }
+        Ok(())
+    };
+    write().map_err(AgentError::Out)
+}
+
+/// The libraries that the loader finds for a program, and the loader itself under the name that the unit calls.
+fn libraries(loader: &Path, program: &Path) -> Result<Vec<(String, PathBuf)>, AgentError> {
+    let output = Command::new(loader).arg("--list").arg(program).env_remove("LD_PRELOAD").output();
+    let output = output.map_err(|error| AgentError::Io(loader.into(), error))?;
+    if !output.status.success() {
+        return Err(AgentError::Bad);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    if let Some(line) = text.lines().find(|line| line.contains("=> not found")) {
+        let missing = line.split_whitespace().next().unwrap_or_default();
+        return Err(AgentError::Io(missing.into(), io::Error::from(io::ErrorKind::NotFound)));
+    }
+    let mut found = vec![("ld-linux-x86-64.so.2".to_owned(), loader.to_owned())];
+    found.extend(text.lines().filter_map(library));
+    Ok(found)
+}
+
+/// Name and path of a line such as `libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f...)`.
+fn library(line: &str) -> Option<(String, PathBuf)> {
+    let (name, rest) = line.trim().split_once(" => ")?;
+    let (path, _) = rest.rsplit_once(" (")?;
+    // The loader comes under its own name.
+    (!name.contains('/')).then(|| (name.to_owned(), PathBuf::from(path)))
+}
+
+fn create(out: &Path) -> Result<BufWriter<File>, CreateError> {
+    File::create(out).map(BufWriter::new).map_err(CreateError::io(out))
+}
+
+fn finish(archive: Archive<BufWriter<File>>, out: &Path) -> Result<(), CreateError> {
+    archive.finish().map(drop).map_err(CreateError::io(out))
+}
+
+/// Files of a folder by name, in a fixed order.
+fn files_in(folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    };
+    fs::read_dir(folder)?.map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_starts_what_the_archive_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("agent.cpio");
+        agent_cpio(&std::env::current_exe().unwrap(), &out).unwrap();
+        let bytes = fs::read(&out).unwrap();
+        let holds = |path: &str| {
+            let entry = [path.as_bytes(), &[0]].concat();
+            bytes.windows(entry.len()).any(|window| window == entry)
+        };
+        let unit = UNITS[0].1;
+        for part in unit.split_whitespace().filter_map(|word| word.strip_prefix("/run/inlay/agent/")) {
+            assert!(part == "lib" || holds(&format!("inlay-agent/{part}")), "{part}");
+        }
+        assert!(unit.contains("ExecStart=/run/inlay/agent/lib/ld-linux-x86-64.so.2 "));
+        assert!(holds("inlay-agent/lib/libc.so.6"));
+        assert!(holds("inlay-agent/units/sysinit.target.wants/inlay-agent.service"));
+        assert!(holds("init"));
+    }
+
+    #[test]
+    fn a_script_is_no_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = folder.path().join("agent");
+        fs::write(&agent, "#!/bin/sh\n").unwrap();
+        let result = agent_cpio(&agent, &folder.path().join("out"));
+        assert!(matches!(result, Err(CreateError::BadAgent(_))));
+    }
+
+    #[test]
+    fn every_command_of_the_init_script_is_there() {
+        let known =
+            ["[", "echo", "exec", "exit", "fail", "load", "say", "wait", "read", "return", "check", "e2fsck"];
+        for applet in INIT.lines().filter_map(|line| line.split_whitespace().next()) {
+            let plain = applet.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let keyword = ["if", "fi", "for", "do", "done", "while", "then", "else"].contains(&applet);
+            assert!(!plain || keyword || known.contains(&applet) || APPLETS.contains(&applet), "{applet}");
+        }
+    }
+}
