@@ -63,6 +63,7 @@ pub struct Connection {
     outbox: VecDeque<Outgoing>,
     waiting: usize,
     written: u64,
+    received: u64,
     closed: bool,
 }
 
@@ -80,6 +81,7 @@ impl Connection {
             outbox: VecDeque::new(),
             waiting: 0,
             written: 0,
+            received: 0,
             closed: false,
         })
     }
@@ -106,6 +108,12 @@ impl Connection {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Bytes received since the start.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Queues a message; [`Connection::flush`] writes it.
@@ -221,6 +229,7 @@ impl Connection {
                     self.closed = got.bytes == 0;
                     self.decoder.push(bytes.get(..got.bytes).unwrap_or_default());
                     taken += got.bytes;
+                    self.received += got.bytes as u64;
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}

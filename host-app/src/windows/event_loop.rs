@@ -1,0 +1,439 @@
+//! The window loop: one `poll` over everything, one tick at a time.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use inlay_protocol::connection::{Connection, ConnectionError};
+use inlay_protocol::display::SurfaceId;
+use inlay_protocol::geometry::Rect;
+use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
+use inlay_protocol::memory::Notice;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::ClockId;
+
+use super::api::{self, ApiReply, ApiRequest, Counters, WindowInfo};
+use super::memory::GuestMemory;
+use super::presenter::{HostEvent, Presenter};
+use super::render::Renderer;
+use super::session::{Session, SessionError, Tools};
+use super::uploads::nanoseconds;
+use super::window::{self, Role as WindowRole};
+use super::{Options, Screen};
+
+/// Apps of hidden windows get their frame callbacks this often.
+const HIDDEN_TICK: Duration = Duration::from_secs(1);
+/// A connection says hello within this time.
+const HELLO: Duration = Duration::from_secs(2);
+/// Tools that may ask at once.
+const TOOLS: usize = 16;
+
+/// A connection whose hello has not come.
+#[derive(Debug)]
+struct Stranger {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A tool that asks.
+#[derive(Debug)]
+struct Asker {
+    connection: Connection,
+    /// It waits for the agent's counters until then.
+    counters_until: Option<Instant>,
+}
+
+/// The window process's loop.
+#[derive(Debug)]
+pub struct Loop {
+    name: String,
+    local: bool,
+    display_listener: UnixListener,
+    api_listener: UnixListener,
+    strangers: Vec<Stranger>,
+    askers: Vec<Asker>,
+    session: Option<Session>,
+    machine: Option<Connection>,
+    memory: GuestMemory,
+    presenter: Box<dyn Presenter>,
+    renderer: Renderer,
+    last_tick: Instant,
+    last_hidden_tick: Instant,
+    interval: Duration,
+    received_before: u64,
+}
+
+impl Loop {
+    /// Makes the sockets and connects to the machine process.
+    ///
+    /// # Errors
+    /// When a socket cannot be made or the machine process cannot be reached.
+    pub fn new(options: &Options, presenter: Box<dyn Presenter>, renderer: Renderer) -> anyhow::Result<Self> {
+        let machine = match &options.memory_socket {
+            None => None,
+            Some(path) => {
+                let stream = UnixStream::connect(path).context("the machine process cannot be reached")?;
+                Some(Connection::new(stream.into())?)
+            }
+        };
+        let now = Instant::now();
+        let mut this = Self {
+            name: options.name.clone(),
+            local: machine.is_none(),
+            display_listener: listen(&options.display_socket)?,
+            api_listener: listen(&options.api_socket)?,
+            strangers: Vec::new(),
+            askers: Vec::new(),
+            session: None,
+            machine,
+            memory: GuestMemory::default(),
+            presenter,
+            renderer,
+            last_tick: now,
+            last_hidden_tick: now,
+            interval: Duration::from_micros(16_667),
+            received_before: 0,
+        };
+        this.read_interval();
+        tracing::info!("windows of {} ({:?})", this.name, options.screen);
+        if options.screen == Screen::Headless {
+            tracing::info!("without a display: windows can be pictured, not seen");
+        }
+        Ok(this)
+    }
+
+    /// The tick is the fastest monitor's.
+    fn read_interval(&mut self) {
+        let rate = self.presenter.outputs().iter().map(|o| o.refresh).max().unwrap_or(60_000);
+        self.interval = Duration::from_micros(1_000_000_000 / u64::from(rate.clamp(10_000, 480_000)));
+    }
+
+    /// Runs until the machine ends.
+    ///
+    /// # Errors
+    /// When the display goes away.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            self.wait()?;
+            self.accept()?;
+            if !self.machine_notices() {
+                tracing::info!("the machine ended");
+                self.end_session(None);
+                return Ok(());
+            }
+            self.strangers_speak();
+            self.agent_speaks();
+            self.desktop_speaks()?;
+            self.tick();
+            self.answer();
+            self.presenter.flush();
+        }
+    }
+
+    fn tools<'a>(
+        presenter: &'a mut Box<dyn Presenter>,
+        renderer: &'a mut Renderer,
+        memory: &'a GuestMemory,
+    ) -> Tools<'a> {
+        Tools { presenter: presenter.as_mut(), renderer, memory }
+    }
+
+    /// Polls until something happens or the next tick is due.
+    fn wait(&self) -> anyhow::Result<()> {
+        let readable = PollFlags::IN;
+        let flags = |c: &Connection| if c.wants_write() { readable | PollFlags::OUT } else { readable };
+        let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
+            vec![(self.display_listener.as_fd(), readable), (self.api_listener.as_fd(), readable)];
+        fds.extend(self.presenter.fd().map(|fd| (fd, readable)));
+        fds.extend(self.machine.as_ref().map(|c| (c.fd(), readable)));
+        fds.extend(self.session.as_ref().map(|s| (s.connection().fd(), flags(s.connection()))));
+        fds.extend(self.strangers.iter().map(|s| (s.connection.fd(), flags(&s.connection))));
+        fds.extend(self.askers.iter().map(|a| (a.connection.fd(), flags(&a.connection))));
+        let mut fds: Vec<PollFd<'_>> =
+            fds.into_iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+        let timeout = self.deadline().map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("poll"),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let (now, hidden) = self.session.as_ref().map_or((false, false), Session::wants_tick);
+        let tick = now.then(|| self.last_tick + self.interval);
+        let hidden = hidden.then(|| self.last_hidden_tick + HIDDEN_TICK);
+        let hello = self.strangers.iter().map(|s| s.since + HELLO).min();
+        let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
+        [tick, hidden, hello, counters].into_iter().flatten().min()
+    }
+
+    fn accept(&mut self) -> anyhow::Result<()> {
+        while let Some(connection) = accept(&self.display_listener)? {
+            if self.strangers.len() < TOOLS {
+                self.strangers.push(Stranger { connection, since: Instant::now() });
+            }
+        }
+        while let Some(connection) = accept(&self.api_listener)? {
+            if self.askers.len() < TOOLS {
+                self.askers.push(Asker { connection, counters_until: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the machine process's notices; `false` when it is gone.
+    fn machine_notices(&mut self) -> bool {
+        let Some(connection) = &mut self.machine else { return true };
+        if connection.receive().is_err() {
+            return false;
+        }
+        loop {
+            match connection.next_message::<Notice>() {
+                Ok(Some((notice, fds))) => {
+                    if let Err(error) = self.memory.apply(notice, fds) {
+                        tracing::warn!("guest memory: {error}");
+                    }
+                }
+                Ok(None) => return true,
+                Err(ConnectionError::Closed) => return false,
+                Err(error) => {
+                    tracing::error!("the machine process: {error}");
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Handshakes of new connections. One session at a time.
+    fn strangers_speak(&mut self) {
+        let now = Instant::now();
+        let mut waiting = Vec::new();
+        for mut stranger in std::mem::take(&mut self.strangers) {
+            let hello =
+                stranger.connection.receive().and_then(|()| stranger.connection.next_raw(Hello::SIZE));
+            let bytes: [u8; Hello::SIZE] = match hello {
+                Ok(Some(bytes)) => bytes.try_into().unwrap_or([0; Hello::SIZE]),
+                Ok(None) if now.duration_since(stranger.since) < HELLO => {
+                    waiting.push(stranger);
+                    continue;
+                }
+                Ok(None) | Err(_) => continue,
+            };
+            let answer = match Hello::decode(&bytes) {
+                Err(error) => {
+                    tracing::warn!("a display connection is refused: {error}");
+                    continue;
+                }
+                Ok(Hello { role: Role::Display, .. }) if self.session.is_some() => {
+                    Welcome::refuse(Refusal::Busy)
+                }
+                Ok(hello @ Hello { role: Role::Display, .. }) => {
+                    let kind = if self.local { Capabilities::MEMFD } else { Capabilities::VIRTIO_GPU };
+                    Welcome::answer(&hello, kind)
+                }
+                Ok(_) => Welcome::refuse(Refusal::Role),
+            };
+            let mut connection = stranger.connection;
+            let told = connection.queue_raw(&answer.encode()).and_then(|()| connection.flush());
+            if let Some(refusal) = answer.refusal {
+                tracing::warn!("a display connection is refused: {refusal}");
+            } else if told.is_ok() {
+                self.begin_session(connection);
+            }
+        }
+        self.strangers = waiting;
+    }
+
+    fn begin_session(&mut self, connection: Connection) {
+        match Session::new(connection, &self.name, self.presenter.as_mut()) {
+            Ok(session) => {
+                tracing::info!("the agent is connected");
+                self.session = Some(session);
+            }
+            Err(error) => tracing::warn!("the agent: {error}"),
+        }
+    }
+
+    fn end_session(&mut self, error: Option<&SessionError>) {
+        let Some(session) = self.session.take() else { return };
+        self.received_before += session.connection().received();
+        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory);
+        let closed = session.end(&mut tools);
+        if let Some(error) = error {
+            tracing::warn!("the agent of {} is gone ({error}): {closed} windows were closed", self.name);
+            if closed > 0 {
+                self.presenter.notice(&format!(
+                    "{}: the guest's window service ended; {closed} {} closed. Open the apps again.",
+                    self.name,
+                    if closed == 1 { "window was" } else { "windows were" },
+                ));
+            }
+        }
+    }
+
+    /// Runs something with the session; ends it when that fails.
+    fn with_session(&mut self, act: impl FnOnce(&mut Session, &mut Tools<'_>) -> Result<(), SessionError>) {
+        let Some(session) = &mut self.session else { return };
+        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory);
+        if let Err(error) = act(session, &mut tools) {
+            self.end_session(Some(&error));
+        }
+    }
+
+    fn agent_speaks(&mut self) {
+        self.with_session(|session, tools| session.receive(tools));
+    }
+
+    fn desktop_speaks(&mut self) -> anyhow::Result<()> {
+        let events = self.presenter.dispatch().context("the display is gone")?;
+        for event in events {
+            if event == HostEvent::Outputs {
+                self.read_interval();
+            }
+            self.with_session(|session, tools| session.host_event(event, tools));
+        }
+        self.with_session(|session, _| session.flush());
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let Some(session) = &self.session else { return };
+        let (wanted, hidden) = session.wants_tick();
+        let due = wanted && now >= self.last_tick + self.interval;
+        let hidden_due = hidden && now >= self.last_hidden_tick + HIDDEN_TICK;
+        if due || hidden_due {
+            if hidden_due {
+                self.last_hidden_tick = now;
+            }
+            // Ticks keep their rhythm unless one was missed.
+            let next = self.last_tick + self.interval;
+            self.last_tick = if now < next + self.interval { next } else { now };
+            self.with_session(|session, tools| session.tick(hidden_due, tools));
+        }
+    }
+
+    /// Tools' questions.
+    fn answer(&mut self) {
+        let mut staying = Vec::new();
+        for mut asker in std::mem::take(&mut self.askers) {
+            if self.answer_one(&mut asker).is_ok() {
+                staying.push(asker);
+            }
+        }
+        self.askers = staying;
+    }
+
+    fn answer_one(&mut self, asker: &mut Asker) -> Result<(), ConnectionError> {
+        asker.connection.receive()?;
+        while asker.counters_until.is_none()
+            && let Some((request, _)) = asker.connection.next_message::<ApiRequest>()?
+        {
+            match request {
+                ApiRequest::List => asker.connection.queue(&ApiReply::Windows(self.list()))?,
+                ApiRequest::Picture(selector) => {
+                    let made = api::choose(&self.list(), &selector).map(|w| w.surface);
+                    let made = made.and_then(|w| self.picture(w).map_err(|e| format!("{e:#}")));
+                    match made {
+                        Ok((reply, fd)) => asker.connection.queue_with(&reply, vec![Arc::new(fd)])?,
+                        Err(why) => asker.connection.queue(&ApiReply::Failed(why))?,
+                    }
+                }
+                ApiRequest::Uploads => {
+                    let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
+                    asker.connection.queue(&ApiReply::Uploads(uploads))?;
+                }
+                ApiRequest::Counters => {
+                    asker.counters_until = Some(Instant::now() + HELLO);
+                    self.with_session(|s, _| s.query_counters().and_then(|()| s.flush()));
+                }
+            }
+        }
+        if let Some(until) = asker.counters_until {
+            let agent = self.session.as_ref().and_then(|s| s.agent_counters);
+            if agent.is_some() || self.session.is_none() || Instant::now() >= until {
+                asker.counters_until = None;
+                let counters = Counters { agent, ..self.counters() };
+                asker.connection.queue(&ApiReply::Counters(counters))?;
+            }
+        }
+        asker.connection.flush()
+    }
+
+    fn list(&self) -> Vec<WindowInfo> {
+        let Some(session) = &self.session else { return Vec::new() };
+        let open = session.windows.iter().filter(|(_, w)| w.is_open());
+        open.map(|(surface, w)| match &w.role {
+            WindowRole::Toplevel(toplevel) => {
+                let look = window::look(toplevel, &self.name, |_| false);
+                let area = Rect::of_size(w.size);
+                WindowInfo { surface: *surface, title: look.title, class: look.class, area, parent: None }
+            }
+            WindowRole::Popup(popup, area) => WindowInfo {
+                surface: *surface,
+                title: String::new(),
+                class: String::new(),
+                area: *area,
+                parent: Some(popup.parent),
+            },
+        })
+        .collect()
+    }
+
+    fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
+        let session = self.session.as_ref().context("there is no such window")?;
+        let size = session.windows.get(&window).context("there is no such window")?.size;
+        let bytes = self.renderer.picture(size, &session.scene.quads(window))?;
+        Ok((ApiReply::Picture(size), api::memory_file(&bytes)?))
+    }
+
+    fn counters(&self) -> Counters {
+        let pixels = self.session.as_ref().map(Session::counters).unwrap_or_default();
+        let received = self.session.as_ref().map_or(0, |s| s.connection().received());
+        let draw_cpu_ns = self.renderer.busy_ns();
+        Counters {
+            commits: pixels.commits,
+            dropped: pixels.dropped,
+            uploaded_bytes: pixels.uploaded_bytes,
+            socket_bytes: self.received_before + received,
+            loop_cpu_ns: nanoseconds(ClockId::ThreadCPUTime).saturating_sub(draw_cpu_ns),
+            draw_cpu_ns,
+            resident_bytes: resident_bytes(),
+            agent: None,
+        }
+    }
+}
+
+/// Resident memory of this process (`/proc/self/statm`).
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_whitespace().nth(1).and_then(|p| p.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    // A socket left by a window process that died.
+    let _ = std::fs::remove_file(path);
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn accept(listener: &UnixListener) -> anyhow::Result<Option<Connection>> {
+    match listener.accept() {
+        Ok((stream, _)) => Ok(Some(Connection::new(stream.into())?)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) => Err(error).context("accept"),
+    }
+}

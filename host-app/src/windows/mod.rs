@@ -1,0 +1,90 @@
+//! The window process: the display session and everything that touches the desktop.
+//!
+//! One thread, one loop. It polls the display, the agent, the machine process and the tools that ask ([`api`]), and wakes
+//! for the next tick only while something is to be drawn. The same process serves a machine and local mode.
+//!
+//! ```text
+//! agent -> session -> scene (buffers, memory, pixels) -> render -> presenter -> desktop
+//!            ^------------------------- input, configure, close ------'
+//! ```
+
+pub mod api;
+mod buffers;
+mod event_loop;
+mod focus;
+mod memory;
+mod pixels;
+mod placement;
+mod presenter;
+mod render;
+mod scene;
+mod session;
+pub mod uploads;
+mod window;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use presenter::Presenter;
+use presenter::headless::Headless;
+use presenter::x11::X11;
+
+/// Where windows are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Screen {
+    /// The display that the environment names; an error when there is none.
+    #[default]
+    Auto,
+    /// The X display that `DISPLAY` names.
+    X11,
+    /// Nowhere; pictures can be taken.
+    Headless,
+}
+
+/// How to run the window process.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The machine's name, or `local`.
+    pub name: String,
+    /// Unix socket on which the agent's display connection arrives.
+    pub display_socket: PathBuf,
+    /// Unix socket of the machine process's memory channel; none in local mode.
+    pub memory_socket: Option<PathBuf>,
+    /// Unix socket on which [`api`] is served.
+    pub api_socket: PathBuf,
+    /// Where windows are shown.
+    pub screen: Screen,
+}
+
+/// Runs the window process until its machine ends.
+///
+/// # Errors
+/// When there is no display, no graphics driver, or a socket cannot be made; when the display goes away.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let (presenter, renderer): (Box<dyn Presenter>, _) = match options.screen {
+        Screen::Headless => (Box::new(Headless::default()), render::Renderer::new(None)?),
+        Screen::Auto | Screen::X11 => {
+            no_display_hint()?;
+            let x11 = X11::connect().context("no windows can be opened")?;
+            let renderer = render::Renderer::new(Some(x11.display()))?;
+            (Box::new(x11), renderer)
+        }
+    };
+    event_loop::Loop::new(options, presenter, renderer)?.run()
+}
+
+/// An error that says what to do when there is no display that this build can use.
+///
+/// # Errors
+/// When `DISPLAY` is not set.
+pub fn no_display_hint() -> anyhow::Result<()> {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    if set("DISPLAY") {
+        return Ok(());
+    }
+    if set("WAYLAND_DISPLAY") {
+        anyhow::bail!("there is no X display: this version needs DISPLAY set (Xwayland), or --headless");
+    }
+    anyhow::bail!("there is no display: set DISPLAY, or use --headless to run without windows")
+}

@@ -1,0 +1,99 @@
+//! The presenter for hosts without a display: windows exist, are visible and keep the size that their apps choose.
+//!
+//! Pictures of them can be taken (`inlay screenshot`), and the pixel path runs as with a display, to the upload ring.
+
+use std::os::fd::BorrowedFd;
+
+use inlay_protocol::display::{Act, Output, States, SurfaceId};
+use inlay_protocol::geometry::{Rect, Size};
+
+use super::{HostEvent, Image, Look, Presenter};
+use crate::windows::render::{Renderer, Target};
+
+const SCREEN: Rect = Rect::new(0, 0, 1920, 1080);
+
+/// No desktop at all.
+#[derive(Debug, Default)]
+pub struct Headless {
+    events: Vec<HostEvent>,
+}
+
+impl Presenter for Headless {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn dispatch(&mut self) -> anyhow::Result<Vec<HostEvent>> {
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output {
+            name: "headless-1".to_owned(),
+            area: SCREEN,
+            mode: SCREEN.size(),
+            refresh: 60_000,
+            scale_120: 120,
+        }]
+    }
+
+    fn keyboard(&mut self) -> Option<(String, u32, u32)> {
+        None
+    }
+
+    fn open_toplevel(
+        &mut self,
+        window: SurfaceId,
+        _look: &Look,
+        size: Size,
+        states: States,
+        _renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        let whole = states.contains(States::MAXIMIZED) || states.contains(States::FULLSCREEN);
+        let size = if whole { SCREEN.size() } else { size };
+        self.events.push(HostEvent::Configured { window, size, states });
+        Ok(Target::None)
+    }
+
+    fn open_popup(
+        &mut self,
+        _window: SurfaceId,
+        _parent: SurfaceId,
+        _area: Rect,
+        _renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        Ok(Target::None)
+    }
+
+    fn watch_clicks(&mut self, _toplevel: Option<SurfaceId>) {}
+
+    fn close(&mut self, _window: SurfaceId) {}
+
+    fn update(&mut self, _window: SurfaceId, _look: &Look) {}
+
+    fn resize(&mut self, window: SurfaceId, size: Size) {
+        self.events.push(HostEvent::Configured { window, size, states: States::default() });
+    }
+
+    fn place_popup(&mut self, _window: SurfaceId, _area: Rect) {}
+
+    fn monitor(&self, _window: SurfaceId) -> Rect {
+        SCREEN
+    }
+
+    fn act(&mut self, window: SurfaceId, act: Act) {
+        let (size, states) = match act {
+            Act::Maximize => (SCREEN.size(), States::MAXIMIZED),
+            Act::Fullscreen => (SCREEN.size(), States::FULLSCREEN),
+            Act::Unmaximize | Act::Unfullscreen => (Size::default(), States::default()),
+            Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => return,
+        };
+        self.events.push(HostEvent::Configured { window, size, states });
+    }
+
+    fn set_cursor(&mut self, _image: Image) {}
+
+    fn notice(&mut self, _text: &str) {}
+
+    fn flush(&mut self) {}
+}

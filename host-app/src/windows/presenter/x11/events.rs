@@ -1,0 +1,283 @@
+//! Input path, hop 1 of 4: the display's events become [`HostEvent`]s.
+//!
+//! All events that are there are taken at once. Sizes, focus and outputs are told once at the end, with their last value:
+//! a window that is dragged larger causes one event, and a focus that moves between two windows of ours is never nowhere.
+
+use std::collections::BTreeSet;
+
+use inlay_protocol::display::SurfaceId;
+use inlay_protocol::geometry::Size;
+use inlay_protocol::input::{AxisSource, InputEvent, Scroll};
+use x11rb::connection::Connection as _;
+use x11rb::protocol::Event;
+use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
+
+use super::keyboard::{self, Keyboard};
+use super::{HostEvent, Kind, X11, window};
+
+/// Pixels of one wheel detent, as compositors have it.
+const DETENT: f64 = 15.0;
+
+/// What is told once at the end of a dispatch.
+#[derive(Debug, Default)]
+struct Late {
+    configured: BTreeSet<SurfaceId>,
+    focus: bool,
+    outputs: bool,
+}
+
+/// Takes all events that are there.
+pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
+    let mut events = std::mem::take(&mut x11.own);
+    let mut late = Late::default();
+    while let Some(event) = x11.connection.poll_for_event()? {
+        handle(x11, event, &mut late, &mut events);
+    }
+    for id in late.configured {
+        if let Some(window) = x11.windows.get(&id)
+            && window.kind == Kind::Toplevel
+        {
+            let (size, states) = (window.size, window.states);
+            events.push(HostEvent::Configured { window: id, size, states });
+        }
+        x11.follow(id);
+    }
+    if late.outputs {
+        events.push(HostEvent::Outputs);
+    }
+    if late.focus {
+        let keys = Keyboard::held(&x11.connection);
+        let modifiers = Keyboard::modifiers(&x11.connection);
+        events.push(HostEvent::Focus { window: x11.focus, keys, modifiers });
+    }
+    events.append(&mut x11.own);
+    x11.connection.flush()?;
+    Ok(events)
+}
+
+/// Events of our own notices; `true` when it was one.
+fn noticed(x11: &mut X11, event: &Event) -> bool {
+    let (xid, gone) = match event {
+        Event::Expose(e) => (e.window, false),
+        Event::ButtonPress(e) => (e.event, true),
+        Event::ClientMessage(e) => (e.window, e.data.as_data32()[0] == x11.atoms.WM_DELETE_WINDOW),
+        _ => return false,
+    };
+    let Some(at) = x11.notices.iter().position(|n| n.xid == xid) else { return false };
+    if gone {
+        x11.notices.remove(at).close(x11);
+    } else {
+        x11.notices[at].draw(x11);
+    }
+    true
+}
+
+fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>) {
+    if noticed(x11, &event) {
+        return;
+    }
+    match event {
+        Event::ConfigureNotify(e) => {
+            if let Some(id) = x11.by_xid.get(&e.window)
+                && let Some(window) = x11.windows.get_mut(id)
+            {
+                window.size = Size::new(e.width.into(), e.height.into());
+                late.configured.insert(*id);
+            }
+        }
+        Event::PropertyNotify(e) if e.atom == x11.atoms._NET_WM_STATE => {
+            let Some(id) = x11.by_xid.get(&e.window).copied() else { return };
+            let (states, hidden) = window::states(x11, e.window);
+            if let Some(window) = x11.windows.get_mut(&id) {
+                if window.states != states {
+                    window.states = states;
+                    late.configured.insert(id);
+                }
+                window.hidden = hidden;
+                out.push(HostEvent::Visible { window: id, visible: !hidden && !window.obscured });
+            }
+        }
+        Event::VisibilityNotify(e) => {
+            if let Some(id) = x11.by_xid.get(&e.window)
+                && let Some(window) = x11.windows.get_mut(id)
+            {
+                window.obscured = e.state == Visibility::FULLY_OBSCURED;
+                let visible = !window.hidden && !window.obscured;
+                out.push(HostEvent::Visible { window: *id, visible });
+            }
+        }
+        Event::Expose(e) if e.count == 0 => {
+            if let Some(id) = x11.by_xid.get(&e.window) {
+                out.push(HostEvent::Exposed { window: *id });
+            }
+        }
+        Event::ClientMessage(e) => message(x11, e, out),
+        Event::FocusIn(e) => {
+            if focus_counts(e.detail)
+                && let Some(id) = x11.by_xid.get(&e.event)
+            {
+                late.focus |= e.mode != NotifyMode::GRAB;
+                if e.mode != NotifyMode::GRAB {
+                    x11.focus = Some(*id);
+                }
+            }
+        }
+        Event::FocusOut(e) => {
+            let real = matches!(e.mode, NotifyMode::NORMAL | NotifyMode::WHILE_GRABBED);
+            if real && focus_counts(e.detail) && x11.by_xid.get(&e.event) == x11.focus.as_ref() {
+                x11.focus = None;
+                late.focus = true;
+            }
+        }
+        Event::KeyPress(e) => out.push(key(&e, true)),
+        Event::KeyRelease(e) => out.push(key(&e, false)),
+        Event::XkbStateNotify(e) => {
+            out.push(HostEvent::Input(InputEvent::Modifiers(keyboard::modifiers_of(&e))));
+        }
+        Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) | Event::RandrScreenChangeNotify(_) => {
+            late.outputs = true;
+        }
+        Event::MotionNotify(e) => motion(x11, &e, out),
+        Event::EnterNotify(e) => enter(x11, &e, out),
+        Event::LeaveNotify(e) => leave(x11, &e, out),
+        Event::ButtonPress(e) => button(x11, &e, true, out),
+        Event::ButtonRelease(e) => button(x11, &e, false, out),
+        Event::Error(e) => tracing::debug!("X error: {e:?}"),
+        _ => {}
+    }
+}
+
+fn focus_counts(detail: NotifyDetail) -> bool {
+    !matches!(
+        detail,
+        NotifyDetail::INFERIOR | NotifyDetail::POINTER | NotifyDetail::POINTER_ROOT | NotifyDetail::NONE
+    )
+}
+
+fn message(x11: &X11, event: xproto::ClientMessageEvent, out: &mut Vec<HostEvent>) {
+    if event.type_ != x11.atoms.WM_PROTOCOLS || event.format != 32 {
+        return;
+    }
+    let [protocol, ..] = event.data.as_data32();
+    if protocol == x11.atoms.WM_DELETE_WINDOW {
+        if let Some(id) = x11.by_xid.get(&event.window) {
+            out.push(HostEvent::Close { window: *id });
+        }
+    } else if protocol == x11.atoms._NET_WM_PING {
+        let answer = xproto::ClientMessageEvent { window: x11.root, ..event };
+        let mask = EventMask::SUBSTRUCTURE_REDIRECT | EventMask::SUBSTRUCTURE_NOTIFY;
+        x11.sent(x11.connection.send_event(false, x11.root, mask, answer));
+    }
+}
+
+fn key(event: &xproto::KeyPressEvent, pressed: bool) -> HostEvent {
+    // X keycodes are evdev codes plus 8.
+    let key = u32::from(event.detail).saturating_sub(8);
+    HostEvent::Input(InputEvent::Key { time_ms: event.time.into(), key, pressed })
+}
+
+fn motion(x11: &mut X11, e: &xproto::MotionNotifyEvent, out: &mut Vec<HostEvent>) {
+    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
+    let (x, y) = (f64::from(e.event_x), f64::from(e.event_y));
+    let inside = x11
+        .windows
+        .get(&id)
+        .is_some_and(|w| x >= 0.0 && y >= 0.0 && x < f64::from(w.size.width) && y < f64::from(w.size.height));
+    if x11.buttons.is_empty() && !inside {
+        // Reported by the grab of a popup's toplevel, for a place outside all our windows.
+        return;
+    }
+    if x11.pointed != Some(id) {
+        x11.pointed = Some(id);
+        out.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
+    }
+    out.push(HostEvent::Input(InputEvent::PointerMotion { time_ms: e.time.into(), x, y }));
+}
+
+fn enter(x11: &mut X11, e: &xproto::EnterNotifyEvent, out: &mut Vec<HostEvent>) {
+    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
+    x11.left = false;
+    if x11.pointed != Some(id) && e.mode != NotifyMode::GRAB && x11.buttons.is_empty() {
+        x11.pointed = Some(id);
+        let (x, y) = (f64::from(e.event_x), f64::from(e.event_y));
+        out.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
+    }
+}
+
+fn leave(x11: &mut X11, e: &xproto::LeaveNotifyEvent, out: &mut Vec<HostEvent>) {
+    if x11.pointed.is_none() || x11.by_xid.get(&e.event) != x11.pointed.as_ref() {
+        return;
+    }
+    if !x11.buttons.is_empty() {
+        // The implicit grab: the app keeps the pointer until the button is up.
+        x11.left = true;
+    } else if e.mode != NotifyMode::GRAB {
+        x11.pointed = None;
+        out.push(HostEvent::Input(InputEvent::PointerLeave));
+    }
+}
+
+fn button(x11: &mut X11, e: &xproto::ButtonPressEvent, pressed: bool, out: &mut Vec<HostEvent>) {
+    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
+    let Some(window) = x11.windows.get(&id) else { return };
+    let within = |v: i16, most: u32| u32::try_from(v).is_ok_and(|v| v < most);
+    let inside = within(e.event_x, window.size.width) && within(e.event_y, window.size.height);
+    let wheel = (4..=7).contains(&e.detail);
+    if pressed && x11.watched.is_some() && x11.buttons.is_empty() && !wheel {
+        if !inside {
+            // Outside all our windows: the click only closes the popups.
+            out.push(HostEvent::ClickOutside { window: None });
+            return;
+        }
+        if window.kind == Kind::Toplevel {
+            out.push(HostEvent::ClickOutside { window: Some(id) });
+        }
+    }
+    let time_ms = e.time.into();
+    if wheel {
+        if pressed && inside {
+            out.push(scroll(e.detail, time_ms));
+        }
+        return;
+    }
+    let Some(code) = button_code(e.detail) else { return };
+    let held = x11.buttons.iter().position(|b| *b == code);
+    match (pressed, held) {
+        (true, None) => x11.buttons.push(code),
+        (false, Some(at)) => drop(x11.buttons.swap_remove(at)),
+        _ => return,
+    }
+    out.push(HostEvent::Input(InputEvent::PointerButton { time_ms, button: code, pressed }));
+    if x11.buttons.is_empty() && std::mem::take(&mut x11.left) {
+        x11.pointed = None;
+        out.push(HostEvent::Input(InputEvent::PointerLeave));
+    }
+}
+
+/// Releases of all held buttons, for when somebody else takes the pointer.
+pub fn lift_buttons(buttons: &mut Vec<u32>) -> Vec<HostEvent> {
+    let up = |button| HostEvent::Input(InputEvent::PointerButton { time_ms: 0, button, pressed: false });
+    buttons.drain(..).map(up).collect()
+}
+
+fn scroll(button: u8, time_ms: u64) -> HostEvent {
+    let step = |sign: i32| Scroll { pixels: DETENT * f64::from(sign), v120: 120 * sign, stop: false };
+    let (horizontal, vertical) = match button {
+        4 => (Scroll::default(), step(-1)),
+        5 => (Scroll::default(), step(1)),
+        6 => (step(-1), Scroll::default()),
+        _ => (step(1), Scroll::default()),
+    };
+    HostEvent::Input(InputEvent::PointerAxis { time_ms, source: AxisSource::Wheel, horizontal, vertical })
+}
+
+/// The evdev code of an X button.
+fn button_code(button: u8) -> Option<u32> {
+    match button {
+        1 => Some(0x110),
+        2 => Some(0x112),
+        3 => Some(0x111),
+        8..=15 => Some(0x113 + u32::from(button - 8)),
+        _ => None,
+    }
+}

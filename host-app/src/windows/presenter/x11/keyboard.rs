@@ -1,0 +1,103 @@
+//! Input path, hop 1 of 4: the host's keymap and modifiers, by XKB.
+
+use anyhow::Context;
+use inlay_protocol::input::Modifiers;
+use x11rb::protocol::xkb::{self, ConnectionExt as _};
+use x11rb::protocol::xproto::ConnectionExt as _;
+use x11rb::xcb_ffi::XCBConnection;
+use xkbcommon::xkb as common;
+
+/// `XkbUseCoreKbd`.
+const CORE: u16 = 0x100;
+
+/// The core keyboard.
+#[derive(Debug)]
+pub struct Keyboard {
+    device: i32,
+}
+
+impl Keyboard {
+    /// Sets the extension up: detectable repeats, notice of state and map changes.
+    ///
+    /// # Errors
+    /// When the display has no XKB.
+    pub fn new(connection: &XCBConnection) -> anyhow::Result<Self> {
+        let [mut major, mut minor] = [0; 2];
+        let [mut event, mut error] = [0; 2];
+        let there = common::x11::setup_xkb_extension(
+            connection,
+            common::x11::MIN_MAJOR_XKB_VERSION,
+            common::x11::MIN_MINOR_XKB_VERSION,
+            common::x11::SetupXkbExtensionFlags::NoFlags,
+            &mut major,
+            &mut minor,
+            &mut event,
+            &mut error,
+        );
+        anyhow::ensure!(there, "the X display has no XKB extension");
+        let _ = connection.xkb_use_extension(1, 0)?.reply()?;
+        let device = common::x11::get_core_keyboard_device_id(connection);
+        anyhow::ensure!(device >= 0, "the X display has no core keyboard");
+        let repeat = xkb::PerClientFlag::DETECTABLE_AUTO_REPEAT;
+        let none = xkb::BoolCtrl::from(0_u32);
+        connection.xkb_per_client_flags(CORE, repeat, repeat, none, none, none)?.reply()?;
+        let events =
+            xkb::EventType::STATE_NOTIFY | xkb::EventType::MAP_NOTIFY | xkb::EventType::NEW_KEYBOARD_NOTIFY;
+        let parts = xkb::MapPart::KEY_TYPES | xkb::MapPart::KEY_SYMS | xkb::MapPart::MODIFIER_MAP;
+        let clear = xkb::EventType::from(0_u16);
+        connection
+            .xkb_select_events(CORE, clear, events, parts, parts, &xkb::SelectEventsAux::new())?
+            .check()
+            .context("the X display refuses keyboard events")?;
+        Ok(Self { device })
+    }
+
+    /// The keymap in text form, keys a second and the delay before the first repeat.
+    pub fn describe(&self, connection: &XCBConnection) -> Option<(String, u32, u32)> {
+        let context = common::Context::new(common::CONTEXT_NO_FLAGS);
+        let keymap = common::x11::keymap_new_from_device(
+            &context,
+            connection,
+            self.device,
+            common::KEYMAP_COMPILE_NO_FLAGS,
+        );
+        if keymap.get_raw_ptr().is_null() {
+            tracing::warn!("the host's keymap cannot be read");
+            return None;
+        }
+        let text = keymap.get_as_string(common::KEYMAP_FORMAT_TEXT_V1);
+        let controls = connection.xkb_get_controls(CORE).ok()?.reply().ok();
+        let (rate, delay) = controls
+            .map_or((25, 600), |c| (1000 / u32::from(c.repeat_interval.max(1)), u32::from(c.repeat_delay)));
+        Some((text, rate, delay))
+    }
+
+    /// Modifiers and locks now.
+    pub fn modifiers(connection: &XCBConnection) -> Modifiers {
+        let reply = connection.xkb_get_state(CORE).ok().and_then(|c| c.reply().ok());
+        reply.map_or(Modifiers::default(), |s| Modifiers {
+            depressed: u16::from(s.base_mods).into(),
+            latched: u16::from(s.latched_mods).into(),
+            locked: u16::from(s.locked_mods).into(),
+            group: u8::from(s.group).into(),
+        })
+    }
+
+    /// Keys held now, evdev codes.
+    pub fn held(connection: &XCBConnection) -> Vec<u32> {
+        let reply = connection.query_keymap().ok().and_then(|c| c.reply().ok());
+        let Some(reply) = reply else { return Vec::new() };
+        let bit = |code: u32| reply.keys.get((code / 8) as usize).is_some_and(|b| b >> (code % 8) & 1 == 1);
+        (8..256).filter(|code| bit(*code)).map(|code| code - 8).collect()
+    }
+}
+
+/// Modifiers of a state event.
+pub fn modifiers_of(event: &xkb::StateNotifyEvent) -> Modifiers {
+    Modifiers {
+        depressed: u16::from(event.base_mods).into(),
+        latched: u16::from(event.latched_mods).into(),
+        locked: u16::from(event.locked_mods).into(),
+        group: u8::from(event.group).into(),
+    }
+}

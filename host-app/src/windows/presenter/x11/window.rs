@@ -1,0 +1,193 @@
+//! Creation and properties of windows: ICCCM 4.1.2, EWMH 1.5.
+
+use anyhow::Context;
+use inlay_protocol::display::{Decoration, States, SurfaceId};
+use inlay_protocol::geometry::{Rect, Size};
+use x11rb::connection::Connection as _;
+use x11rb::properties::{AspectRatio, WmHints, WmHintsState, WmSizeHints};
+use x11rb::protocol::xproto::{
+    self, AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, VisualClass, WindowClass,
+};
+use x11rb::wrapper::ConnectionExt as _;
+use x11rb::xcb_ffi::XCBConnection;
+
+use super::{Look, X11};
+
+/// The visual of our windows: 32 bits with alpha where the display has one.
+#[derive(Debug, Clone, Copy)]
+pub struct Visual {
+    /// Its id.
+    pub id: xproto::Visualid,
+    /// Its depth in bits.
+    pub depth: u8,
+    colormap: xproto::Colormap,
+}
+
+impl Visual {
+    /// The best visual of a screen.
+    ///
+    /// # Errors
+    /// When the display has no true-colour visual of 24 or 32 bits.
+    pub fn choose(connection: &XCBConnection, screen: usize) -> anyhow::Result<Self> {
+        let screen = connection.setup().roots.get(screen).context("the X display has no such screen")?;
+        let of_depth = |bits: u8| {
+            let depth = screen.allowed_depths.iter().find(|d| d.depth == bits)?;
+            let usable =
+                |v: &&xproto::Visualtype| v.class == VisualClass::TRUE_COLOR && v.red_mask == 0xff_0000;
+            Some((bits, depth.visuals.iter().find(usable)?.visual_id))
+        };
+        let (depth, id) =
+            of_depth(32).or_else(|| of_depth(24)).context("the X display has no true-colour visual")?;
+        let colormap = connection.generate_id()?;
+        connection.create_colormap(xproto::ColormapAlloc::NONE, colormap, screen.root, id)?;
+        Ok(Self { id, depth, colormap })
+    }
+}
+
+/// Creates a window; popups bypass the window manager.
+pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Window> {
+    let xid = x11.connection.generate_id()?;
+    let mut mask = EventMask::EXPOSURE
+        | EventMask::STRUCTURE_NOTIFY
+        | EventMask::VISIBILITY_CHANGE
+        | EventMask::BUTTON_PRESS
+        | EventMask::BUTTON_RELEASE
+        | EventMask::POINTER_MOTION
+        | EventMask::ENTER_WINDOW
+        | EventMask::LEAVE_WINDOW;
+    if !popup {
+        mask |= EventMask::KEY_PRESS
+            | EventMask::KEY_RELEASE
+            | EventMask::FOCUS_CHANGE
+            | EventMask::PROPERTY_CHANGE;
+    }
+    let mut aux = CreateWindowAux::new()
+        .border_pixel(0)
+        // Content stays at the upper left while the app draws a new size: nothing is stretched or cleared.
+        .bit_gravity(xproto::Gravity::NORTH_WEST)
+        .colormap(x11.visual.colormap)
+        .override_redirect(u32::from(popup))
+        .event_mask(mask);
+    let cursor = x11.cursors.current();
+    if cursor != x11rb::NONE {
+        aux = aux.cursor(cursor);
+    }
+    let side = |v: u32| u16::try_from(v).unwrap_or(u16::MAX).max(1);
+    let place = |v: i32| i16::try_from(v).unwrap_or(0);
+    x11.connection
+        .create_window(
+            x11.visual.depth,
+            xid,
+            x11.root,
+            place(area.x),
+            place(area.y),
+            side(area.width),
+            side(area.height),
+            0,
+            WindowClass::INPUT_OUTPUT,
+            x11.visual.id,
+            &aux,
+        )?
+        .check()
+        .context("the display refused a window")?;
+    Ok(xid)
+}
+
+/// Sets all properties of a toplevel.
+pub fn describe(x11: &X11, xid: xproto::Window, look: &Look) -> anyhow::Result<()> {
+    let c = &x11.connection;
+    let a = &x11.atoms;
+    let text = |property: u32, kind: u32, bytes: &[u8]| {
+        c.change_property8(PropMode::REPLACE, xid, property, kind, bytes)
+    };
+    text(a._NET_WM_NAME, a.UTF8_STRING, look.title.as_bytes())?;
+    text(AtomEnum::WM_NAME.into(), a.UTF8_STRING, look.title.as_bytes())?;
+    let class = format!("{0}\0{0}\0", look.class);
+    text(AtomEnum::WM_CLASS.into(), AtomEnum::STRING.into(), class.as_bytes())?;
+    let host = rustix::system::uname();
+    text(a.WM_CLIENT_MACHINE, AtomEnum::STRING.into(), host.nodename().to_bytes())?;
+    let atoms = |property, values: &[u32]| {
+        c.change_property32(PropMode::REPLACE, xid, property, AtomEnum::ATOM, values)
+    };
+    atoms(a.WM_PROTOCOLS, &[a.WM_DELETE_WINDOW, a._NET_WM_PING])?;
+    let dialog = look.parent.and_then(|p| x11.windows.get(&p));
+    let kind = if dialog.is_some() { a._NET_WM_WINDOW_TYPE_DIALOG } else { a._NET_WM_WINDOW_TYPE_NORMAL };
+    atoms(a._NET_WM_WINDOW_TYPE, &[kind])?;
+    match dialog {
+        Some(parent) => {
+            let transient = AtomEnum::WM_TRANSIENT_FOR;
+            c.change_property32(PropMode::REPLACE, xid, transient, AtomEnum::WINDOW, &[parent.xid])?;
+        }
+        None => drop(c.delete_property(xid, AtomEnum::WM_TRANSIENT_FOR.into())?),
+    }
+    let cardinal = AtomEnum::CARDINAL;
+    c.change_property32(PropMode::REPLACE, xid, a._NET_WM_PID, cardinal, &[std::process::id()])?;
+    // Motif's hints: flags (decorations), functions, decorations, input mode, status.
+    let frame = u32::from(look.decoration == Decoration::ServerSide);
+    c.change_property32(PropMode::REPLACE, xid, a._MOTIF_WM_HINTS, a._MOTIF_WM_HINTS, &[2, 0, frame, 0, 0])?;
+    WmHints { input: Some(true), initial_state: Some(WmHintsState::Normal), ..WmHints::new() }
+        .set(&**c, xid)?;
+    size_hints(look).set_normal_hints(&**c, xid)?;
+    Ok(())
+}
+
+fn size_hints(look: &Look) -> WmSizeHints {
+    let side = |v: u32, none: i32| if v == 0 { none } else { i32::try_from(v).unwrap_or(none) };
+    let pair = |s: Size, none: i32| (side(s.width, none), side(s.height, none));
+    let min = pair(look.min_size, 1);
+    let max = pair(look.max_size, i32::from(i16::MAX));
+    // A largest size below the smallest is the app's mistake; the smallest counts.
+    let max = (max.0.max(min.0), max.1.max(min.1));
+    WmSizeHints {
+        min_size: Some(min),
+        max_size: (look.max_size != Size::default()).then_some(max),
+        aspect: None::<(AspectRatio, AspectRatio)>,
+        ..WmSizeHints::new()
+    }
+}
+
+/// Sets the properties of a popup.
+pub fn describe_popup(x11: &X11, xid: xproto::Window, parent: SurfaceId) -> anyhow::Result<()> {
+    let c = &x11.connection;
+    let a = &x11.atoms;
+    let kind = [a._NET_WM_WINDOW_TYPE_POPUP_MENU];
+    c.change_property32(PropMode::REPLACE, xid, a._NET_WM_WINDOW_TYPE, AtomEnum::ATOM, &kind)?;
+    if let Some(parent) = x11.windows.get(&parent) {
+        let transient = AtomEnum::WM_TRANSIENT_FOR;
+        c.change_property32(PropMode::REPLACE, xid, transient, AtomEnum::WINDOW, &[parent.xid])?;
+    }
+    Ok(())
+}
+
+/// Sets the states that a toplevel begins with, before it is mapped (EWMH `_NET_WM_STATE`).
+pub fn first_states(x11: &X11, xid: xproto::Window, states: States) -> anyhow::Result<()> {
+    let a = &x11.atoms;
+    let mut list = Vec::new();
+    if states.contains(States::MAXIMIZED) {
+        list.extend([a._NET_WM_STATE_MAXIMIZED_VERT, a._NET_WM_STATE_MAXIMIZED_HORZ]);
+    }
+    if states.contains(States::FULLSCREEN) {
+        list.push(a._NET_WM_STATE_FULLSCREEN);
+    }
+    if !list.is_empty() {
+        x11.connection.change_property32(PropMode::REPLACE, xid, a._NET_WM_STATE, AtomEnum::ATOM, &list)?;
+    }
+    Ok(())
+}
+
+/// The states that the window manager gave a window, and whether it is minimised.
+pub fn states(x11: &X11, xid: xproto::Window) -> (States, bool) {
+    let a = &x11.atoms;
+    let reply = x11
+        .connection
+        .get_property(false, xid, a._NET_WM_STATE, AtomEnum::ATOM, 0, 64)
+        .map_err(drop)
+        .and_then(|cookie| cookie.reply().map_err(drop));
+    let list: Vec<u32> = reply.ok().and_then(|r| r.value32().map(Iterator::collect)).unwrap_or_default();
+    let has = |atom| list.contains(&atom);
+    let maximized = has(a._NET_WM_STATE_MAXIMIZED_VERT) && has(a._NET_WM_STATE_MAXIMIZED_HORZ);
+    let states = States::default()
+        .set(States::MAXIMIZED, maximized)
+        .set(States::FULLSCREEN, has(a._NET_WM_STATE_FULLSCREEN));
+    (states, has(a._NET_WM_STATE_HIDDEN))
+}
