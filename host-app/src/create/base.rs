@@ -1,7 +1,7 @@
 //! Base images: built once, named by their content, shared read-only by their machines.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::bootstrap::{self, Outputs};
 use super::interrupt::Interrupts;
 use super::mirror::Mirror;
 use super::progress::{Progress, STEPS};
-use super::{CreateError, free_mib, initramfs, kernel, tool};
+use super::{CreateError, free_mib, initramfs, kernel, tool, write_whole};
 use crate::paths::Folders;
 
 /// Size of a machine's root disk; only what is written takes space.
@@ -262,15 +262,6 @@ fn remove_unfinished(bases: &Path) -> Result<(), CreateError> {
         }
     }
     Ok(())
-}
-
-/// Writes a file that is there as a whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }
 
 /// 16 hexadecimal digits that stand for these bytes.

@@ -3,14 +3,14 @@
 //! units.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cpio::Archive;
 use super::elf::Elf;
-use super::{Base, CreateError};
+use super::{Base, CreateError, write_whole};
 
 /// What the init script calls of busybox.
 const APPLETS: [&str; 15] = [
@@ -58,8 +58,8 @@ const UNITS: [(&str, &str, Option<&str>); 5] = [
 
 /// Writes the base's half from the parts that the recipe collected.
 pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
-    let mut archive = Archive::new(create(out)?);
-    let at_out = CreateError::io(out);
+    let mut archive = Archive::new(Vec::new());
+    let at_out = || CreateError::io(out);
     let mut write = || -> io::Result<()> {
         for folder in [
             "bin",
@@ -90,8 +90,9 @@ pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
         }
         Ok(())
     };
-    write().map_err(at_out)?;
-    finish(archive, out)
+    write().map_err(at_out())?;
+    let bytes = archive.finish().map_err(at_out())?;
+    fs::write(out, bytes).map_err(at_out())
 }
 
 /// Writes the host's half: init script, units, and the agent with what it is linked with. It costs a few milliseconds, so
@@ -100,13 +101,7 @@ pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
 /// # Errors
 /// The agent is no dynamically linked x86-64 program, or files cannot be used.
 pub fn agent_cpio(agent: &Path, out: &Path) -> Result<(), CreateError> {
-    let mut archive = Archive::new(create(out)?);
-    add_agent(&mut archive, agent).map_err(|error| match error {
-        AgentError::Bad => CreateError::BadAgent(agent.into()),
-        AgentError::Io(path, source) => CreateError::Io { path, source },
-        AgentError::Out(source) => CreateError::Io { path: out.into(), source },
-    })?;
-    finish(archive, out)
+    write_whole(out, &agent_archive(agent)?).map_err(CreateError::io(out))
 }
 
 /// Writes what a machine boots: the base's half and the host's half.
@@ -114,12 +109,23 @@ pub fn agent_cpio(agent: &Path, out: &Path) -> Result<(), CreateError> {
 /// # Errors
 /// As [`agent_cpio`].
 pub fn initrd(base: &Base, agent: &Path, out: &Path) -> Result<(), CreateError> {
-    agent_cpio(agent, out)?;
     // The base's half goes first, as its folders must be there and its files may be replaced.
-    let ours = fs::read(out).map_err(CreateError::io(out))?;
     let mut whole = fs::read(base.initramfs()).map_err(CreateError::io(&base.initramfs()))?;
-    whole.extend(ours);
-    fs::write(out, whole).map_err(CreateError::io(out))
+    whole.extend(agent_archive(agent)?);
+    write_whole(out, &whole).map_err(CreateError::io(out))
+}
+
+fn agent_archive(agent: &Path) -> Result<Vec<u8>, CreateError> {
+    // The loader searches PATH for names without a slash.
+    let agent = &fs::canonicalize(agent).map_err(CreateError::io(agent))?;
+    let mut archive = Archive::new(Vec::new());
+    add_agent(&mut archive, agent).and_then(|()| archive.finish().map_err(AgentError::Out)).map_err(|error| {
+        match error {
+            AgentError::Bad => CreateError::BadAgent(agent.clone()),
+            AgentError::Io(path, source) => CreateError::Io { path, source },
+            AgentError::Out(source) => CreateError::Io { path: agent.clone(), source },
+        }
+    })
 }
 
 enum AgentError {
@@ -191,14 +197,6 @@ fn library(line: &str) -> Option<(String, PathBuf)> {
     let (path, _) = rest.rsplit_once(" (")?;
     // The loader comes under its own name.
     (!name.contains('/')).then(|| (name.to_owned(), PathBuf::from(path)))
-}
-
-fn create(out: &Path) -> Result<BufWriter<File>, CreateError> {
-    File::create(out).map(BufWriter::new).map_err(CreateError::io(out))
-}
-
-fn finish(archive: Archive<BufWriter<File>>, out: &Path) -> Result<(), CreateError> {
-    archive.finish().map(drop).map_err(CreateError::io(out))
 }
 
 /// Files of a folder by name, in a fixed order.

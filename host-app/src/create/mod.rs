@@ -23,7 +23,8 @@ mod mirror;
 mod progress;
 mod tool;
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use base::{Base, BaseRequest};
@@ -161,4 +162,12 @@ impl CreateError {
 fn free_mib(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize) / (1024 * 1024))
+}
+
+/// Writes a file that is there as a whole or not at all.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(content)?;
+    fs::rename(&new, path)
 }
