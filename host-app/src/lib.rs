@@ -1,9 +1,12 @@
 //! Inlay's host side: machines, their windows, and what the command line does with them.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod create;
+pub mod local;
 pub mod machine;
 pub mod paths;
 pub mod process;
+pub mod signals;
 pub mod windows;

@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `inlay`: the command line and all host processes.
+
+fn main() -> std::process::ExitCode {
+    inlay::cli::main()
+}

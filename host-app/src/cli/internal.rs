@@ -1,0 +1,75 @@
+//! The processes behind the command line: `machine` and `windows`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use super::power::{ERROR, LISTENING, RUNNING};
+use super::{MachineArgs, WindowsArgs, resolve};
+use crate::api::Display;
+use crate::machine::{self, MachineError, Options, Sockets};
+use crate::process::one_line;
+use crate::windows::{self, Screen};
+
+/// Logs go to standard error, which the starting process points at a file; `INLAY_LOG` says which.
+pub fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_env("INLAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // A second call (in tests) keeps the first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}
+
+pub(super) fn machine(args: &MachineArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr("info");
+    let (folders, name) = args.name.resolve()?;
+    let options =
+        Options { start_limit: args.begin.limit(), display: Display::from_env(args.begin.headless) };
+    let mut told = false;
+    let end = machine::run(&folders, &name, &options, || {
+        tell(LISTENING);
+        told = true;
+    });
+    if let Err(error) = &end
+        && !told
+    {
+        match error {
+            MachineError::Running(_) => tell(RUNNING),
+            error => tell(&format!("{ERROR}{}", one_line(&machine::door::chain(error)))),
+        }
+    }
+    end?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says the one line that whoever started this process waits for.
+fn tell(line: &str) {
+    let mut out = std::io::stdout();
+    // Nobody listens when it was started by hand in the background.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr("info");
+    let runtime = match args.runtime {
+        Some(folder) => folder,
+        None => {
+            let (folders, name) = resolve(&args.label)?;
+            folders.machine(&name).runtime().to_owned()
+        }
+    };
+    let sockets = Sockets::new(&runtime);
+    windows::run(&windows::Options {
+        name: args.label,
+        display_socket: sockets.display(),
+        memory_socket: (!args.local).then(|| sockets.memory()),
+        api_socket: sockets.windows(),
+        screen: if args.headless { Screen::Headless } else { Screen::Auto },
+    })
+    .context("cannot show windows")?;
+    Ok(ExitCode::SUCCESS)
+}

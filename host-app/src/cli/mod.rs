@@ -1,0 +1,315 @@
+//! The command line: what can be asked, and who does it.
+//!
+//! Every failure ends in one line on standard error, `inlay: what: why`, and a status that is not 0.
+
+mod exec;
+mod internal;
+mod machines;
+mod picture;
+mod power;
+mod run;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use inlay_protocol::control::LaunchError;
+
+use crate::api::ApiError;
+use crate::paths::{Folders, MachineName};
+use crate::process::one_line;
+
+/// Shows the apps of a guest operating system as windows of your own desktop.
+#[derive(Debug, Parser)]
+#[command(name = "inlay", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build a machine: a Debian guest with a root disk and a home disk of its own
+    Create(CreateArgs),
+    /// Open an app of a machine as a window; the machine is started if it is off
+    #[command(
+        override_usage = "inlay run [OPTIONS] NAME APP [ARGS]...\n       inlay run [OPTIONS] --local APP [ARGS]..."
+    )]
+    Run(RunArgs),
+    /// Run a command in a machine, with its input, output and exit status here
+    Exec(ExecArgs),
+    /// Start a machine and wait until it is ready
+    Start(StartArgs),
+    /// Switch a machine off
+    Stop(StopArgs),
+    /// Stop a machine's processors; its memory stays
+    Pause(NameArg),
+    /// Let a paused machine go on
+    Resume(NameArg),
+    /// List the machines and what they are doing
+    List {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a machine with its disks
+    Delete {
+        #[command(flatten)]
+        name: NameArg,
+        /// Also when it runs: switch it off at once
+        #[arg(long)]
+        force: bool,
+    },
+    /// Write what a window shows to a PNG file
+    #[command(
+        override_usage = "inlay screenshot NAME WINDOW FILE.png\n       inlay screenshot --local WINDOW FILE.png"
+    )]
+    Screenshot(ScreenshotArgs),
+    /// Internal: hold a machine that is on (the machine process)
+    #[command(hide = true)]
+    Machine(MachineArgs),
+    /// Internal: show windows (the window process)
+    #[command(hide = true)]
+    Windows(WindowsArgs),
+}
+
+#[derive(Debug, Args)]
+struct NameArg {
+    /// The machine
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Its name: 1 to 31 of a-z, 0-9 and '-'
+    name: String,
+    /// Debian suite
+    #[arg(long, default_value = "trixie")]
+    suite: String,
+    /// Packages to install beside the basic ones
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    packages: Vec<String>,
+    /// Debian mirror; the host's own when not given
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Processors
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Run the app on this system, without a machine
+    #[arg(long)]
+    local: bool,
+    #[command(flatten)]
+    begin: BeginArgs,
+    /// Wait until the app ends; its exit status becomes this command's
+    #[arg(long)]
+    wait: bool,
+    /// The machine (with --local: the app)
+    #[arg(value_name = "NAME")]
+    first: String,
+    /// The app and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "APP")]
+    rest: Vec<String>,
+}
+
+/// How to start a machine.
+#[derive(Debug, Args)]
+struct BeginArgs {
+    /// Without a display: windows can only be seen by `inlay screenshot`
+    #[arg(long)]
+    headless: bool,
+    /// Seconds that the guest may take to start
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: u32,
+}
+
+#[derive(Debug, Args)]
+struct StartArgs {
+    #[command(flatten)]
+    name: NameArg,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+#[derive(Debug, Args)]
+struct StopArgs {
+    #[command(flatten)]
+    name: NameArg,
+    /// At once, without asking the guest
+    #[arg(long)]
+    force: bool,
+    /// Seconds that the guest may take before force is used
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: u32,
+}
+
+#[derive(Debug, Args)]
+struct ExecArgs {
+    /// Give the command a terminal
+    #[arg(short, long)]
+    terminal: bool,
+    #[command(flatten)]
+    name: NameArg,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ScreenshotArgs {
+    /// Of an app that runs on this system, without a machine
+    #[arg(long)]
+    local: bool,
+    /// The machine (not with --local), the window (a part of its title, or its number), the file
+    #[arg(num_args = 2..=3, required = true, value_names = ["NAME", "WINDOW", "FILE"])]
+    words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct MachineArgs {
+    #[command(flatten)]
+    name: NameArg,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+#[derive(Debug, Args)]
+struct WindowsArgs {
+    /// The machine, or `local`
+    label: String,
+    /// Folder of its sockets
+    #[arg(long)]
+    runtime: Option<PathBuf>,
+    /// Buffers come as memory descriptors
+    #[arg(long)]
+    local: bool,
+    /// On no screen
+    #[arg(long)]
+    headless: bool,
+}
+
+/// Does what the command line asks.
+#[must_use]
+pub fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Standard error may be closed; the status tells it too.
+            let _ = writeln!(std::io::stderr(), "inlay: {}", one_line(&format!("{error:#}")));
+            failure_status(&error)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create(args) => machines::create(args),
+        Command::Run(args) => run::run(args),
+        Command::Exec(args) => exec::exec(args),
+        Command::Start(args) => power::start(&args),
+        Command::Stop(args) => power::stop(&args),
+        Command::Pause(name) => power::pause(&name, true),
+        Command::Resume(name) => power::pause(&name, false),
+        Command::List { json } => machines::list(json),
+        Command::Delete { name, force } => machines::delete(&name, force),
+        Command::Screenshot(args) => picture::screenshot(args),
+        Command::Machine(args) => internal::machine(&args),
+        Command::Windows(args) => internal::windows(args),
+    }
+}
+
+/// As shells say it: 127 for a program that is not there, 126 for one that cannot be executed, else 1.
+fn failure_status(error: &anyhow::Error) -> ExitCode {
+    let launch = error.downcast_ref::<LaunchError>().or_else(|| match error.downcast_ref::<ApiError>() {
+        Some(ApiError::Launch(error)) => Some(error),
+        _ => None,
+    });
+    match launch {
+        Some(LaunchError::NotFound(_)) => ExitCode::from(127),
+        Some(LaunchError::NotExecutable(_)) => ExitCode::from(126),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+impl NameArg {
+    /// The user's folders and the machine's name, checked.
+    fn resolve(&self) -> anyhow::Result<(Folders, MachineName)> {
+        resolve(&self.name)
+    }
+}
+
+fn resolve(name: &str) -> anyhow::Result<(Folders, MachineName)> {
+    let name = name.parse()?;
+    Ok((Folders::from_env()?, name))
+}
+
+impl BeginArgs {
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+}
+
+/// A program's status as this command's.
+fn status(code: i32) -> ExitCode {
+    // As a parent would see it: the low 8 bits.
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn definitions_hold() {
+        Cli::command().debug_assert();
+    }
+
+    fn run_args(words: &[&str]) -> RunArgs {
+        let words = ["inlay", "run"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_before_the_app_are_ours_and_those_behind_it_are_its_own() {
+        let args = run_args(&["demo", "--wait", "foot", "--headless", "-e", "top"]);
+        assert!(args.wait && !args.begin.headless);
+        assert_eq!((args.first.as_str(), args.rest.join(" ")), ("demo", "foot --headless -e top".into()));
+        let args = run_args(&["--local", "foot", "-e", "top"]);
+        assert!(args.local);
+        assert_eq!((args.first.as_str(), args.rest.join(" ")), ("foot", "-e top".into()));
+    }
+
+    #[test]
+    fn commands_with_and_without_dashes() {
+        for words in
+            [&["inlay", "exec", "-t", "m", "--", "ls", "-l"][..], &["inlay", "exec", "-t", "m", "ls", "-l"]]
+        {
+            let Command::Exec(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("{words:?}")
+            };
+            assert!(args.terminal);
+            assert_eq!(args.command, ["ls", "-l"]);
+        }
+        assert!(Cli::try_parse_from(["inlay", "exec", "m"]).is_err());
+        assert!(Cli::try_parse_from(["inlay", "screenshot", "m"]).is_err());
+    }
+
+    #[test]
+    fn failures_of_programs_have_the_shells_status() {
+        let error = anyhow::Error::from(ApiError::Launch(LaunchError::NotFound("x".into())));
+        assert_eq!(failure_status(&error.context("cannot run x")), ExitCode::from(127));
+        assert_eq!(failure_status(&anyhow::anyhow!("no")), ExitCode::FAILURE);
+    }
+}

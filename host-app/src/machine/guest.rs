@@ -1,0 +1,54 @@
+//! The virtual machine as the machine process sees it, whichever engine runs it.
+
+use std::os::fd::BorrowedFd;
+
+/// A running guest. Dropping it kills it.
+pub trait Guest {
+    /// Who runs it, for people: `qemu, tcg`.
+    fn engine(&self) -> String;
+
+    /// Process of the engine.
+    fn pid(&self) -> u32;
+
+    /// Becomes readable when the engine's process ends.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// How it ended, once it has.
+    fn ended(&mut self) -> Option<Ended>;
+
+    /// Presses the power button.
+    ///
+    /// # Errors
+    /// The engine does not take orders; the text is one line.
+    fn power_button(&mut self) -> Result<(), String>;
+
+    /// Ends the engine in order: the guest is not asked, its disks' caches are written.
+    ///
+    /// # Errors
+    /// As [`Guest::power_button`].
+    fn quit(&mut self) -> Result<(), String>;
+
+    /// Ends the engine at once.
+    fn kill(&mut self);
+
+    /// Stops its processors.
+    ///
+    /// # Errors
+    /// As [`Guest::power_button`].
+    fn pause(&mut self) -> Result<(), String>;
+
+    /// Lets them run again.
+    ///
+    /// # Errors
+    /// As [`Guest::power_button`].
+    fn resume(&mut self) -> Result<(), String>;
+}
+
+/// How a guest ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether it switched itself off or was asked to.
+    pub in_order: bool,
+    /// What happened: one line.
+    pub reason: String,
+}

@@ -1,0 +1,341 @@
+//! Window path, hop 4 of 6: guest memory as the machine process gives it away. The other end of `windows::memory`.
+//!
+//! The gpu device's thread tells which guest pages hold which resource, and where guest RAM is; both are kept in one table
+//! here. The main loop brings every connected window process up to date from it: RAM as descriptors that can only be
+//! read, resources as page runs. Nothing queues without bound: the table holds what is, not what happened, and a window
+//! process that reads slowly gets only the last state of each resource.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inlay_protocol::connection::{Connection, ConnectionError};
+use inlay_protocol::memory::{Notice, Region, Run};
+use inlay_vmm_core::devices::gpu::{PageRun, ResourceInfo, ResourceObserver};
+use inlay_vmm_core::transport::vhost_user::{MemoryObserver, RamRegion};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::door;
+
+/// Window processes at once: one, and one that takes over.
+const CLIENTS: usize = 4;
+/// Bytes that may wait for a window process before the rest waits in the table.
+const AHEAD: usize = 4 * 1024 * 1024;
+
+/// Guest RAM and resources now.
+#[derive(Debug, Default)]
+struct Table {
+    regions: Vec<(Region, Arc<OwnedFd>)>,
+    /// Counts changes of the regions.
+    epoch: u64,
+    resources: HashMap<u32, (u64, Arc<[PageRun]>)>,
+    /// Ids that changed since the main loop looked.
+    changed: BTreeSet<u32>,
+    /// Ids that the main loop has seen; others come and go unnoticed.
+    seen: BTreeSet<u32>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    wake: OwnedFd,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is full: then it is awake already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// What the gpu device and its transport tell; given to them.
+#[derive(Debug, Clone)]
+pub struct Observer(Arc<Shared>);
+
+impl ResourceObserver for Observer {
+    fn backed(&mut self, resource: &ResourceInfo) {
+        let mut table = self.0.table();
+        table.resources.insert(resource.id, (resource.generation, resource.runs.clone()));
+        table.changed.insert(resource.id);
+        drop(table);
+        self.0.wake();
+    }
+
+    fn gone(&mut self, id: u32, generation: u64) {
+        let mut table = self.0.table();
+        if table.resources.get(&id).is_some_and(|(known, _)| *known == generation) {
+            table.resources.remove(&id);
+        }
+        if table.seen.contains(&id) {
+            table.changed.insert(id);
+        } else {
+            table.changed.remove(&id);
+        }
+        drop(table);
+        self.0.wake();
+    }
+}
+
+impl MemoryObserver for Observer {
+    fn memory_changed(&mut self, regions: &[RamRegion]) {
+        let opened = regions.iter().map(read_only).collect::<io::Result<Vec<_>>>();
+        let mut table = self.0.table();
+        match opened {
+            Ok(regions) => table.regions = regions,
+            Err(error) => {
+                tracing::error!(%error, "guest memory cannot be given to the window process");
+                table.regions.clear();
+            }
+        }
+        table.epoch += 1;
+        drop(table);
+        self.0.wake();
+    }
+}
+
+/// The same memory by a descriptor that can only be read.
+fn read_only(region: &RamRegion) -> io::Result<(Region, Arc<OwnedFd>)> {
+    let file = File::open(format!("/proc/self/fd/{}", region.file.as_raw_fd()))?;
+    let said = Region { guest_addr: region.guest_addr, size: region.size, file_offset: region.file_offset };
+    Ok((said, Arc::new(file.into())))
+}
+
+/// A window process and what it knows.
+#[derive(Debug)]
+struct Client {
+    connection: Connection,
+    epoch: u64,
+    known: HashMap<u32, u64>,
+    todo: BTreeSet<u32>,
+}
+
+/// Serves window processes.
+#[derive(Debug)]
+pub struct MemoryServer {
+    listener: UnixListener,
+    shared: Arc<Shared>,
+    clients: Vec<Client>,
+}
+
+impl MemoryServer {
+    /// Listens at `path`.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { table: Mutex::default(), wake });
+        Ok(Self { listener: door::listen(path)?, shared, clients: Vec::new() })
+    }
+
+    /// What to give to the gpu device and its transport.
+    pub fn observer(&self) -> Observer {
+        Observer(self.shared.clone())
+    }
+
+    /// What to wait for; `true` for those that shall be written to.
+    pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        [self.listener.as_fd(), self.shared.wake.as_fd()]
+            .into_iter()
+            .map(|fd| (fd, false))
+            .chain(self.clients.iter().map(|c| (c.connection.fd(), c.connection.wants_write())))
+    }
+
+    /// Takes new window processes and brings all up to date.
+    pub fn turn(&mut self) {
+        // Empty or not: only its being full would matter.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        while let Some(connection) = door::accept(&self.listener) {
+            if self.clients.len() >= CLIENTS {
+                tracing::warn!("too many window processes: one is turned away");
+                continue;
+            }
+            let todo = self.shared.table().resources.keys().copied().collect();
+            self.clients.push(Client { connection, epoch: 0, known: HashMap::new(), todo });
+        }
+        let mut table = self.shared.table();
+        let changed = std::mem::take(&mut table.changed);
+        for id in changed {
+            if table.resources.contains_key(&id) {
+                table.seen.insert(id);
+            } else {
+                table.seen.remove(&id);
+            }
+            for client in &mut self.clients {
+                client.todo.insert(id);
+            }
+        }
+        self.clients.retain_mut(|client| match client.bring_up_to_date(&table) {
+            Ok(()) => true,
+            Err(ConnectionError::Closed) => false,
+            Err(error) => {
+                tracing::warn!(error = %door::chain(&error), "a window process is dropped");
+                false
+            }
+        });
+    }
+}
+
+impl Client {
+    fn bring_up_to_date(&mut self, table: &Table) -> Result<(), ConnectionError> {
+        // It says nothing; its end is what may come.
+        self.connection.receive()?;
+        self.connection.next_message::<Notice>()?;
+        if self.epoch != table.epoch {
+            let (regions, fds) = table.regions.iter().cloned().unzip();
+            self.connection.queue_with(&Notice::Regions(regions), fds)?;
+            self.epoch = table.epoch;
+            // Regions replace everything that was said before.
+            self.known.clear();
+            self.todo.extend(table.resources.keys());
+        }
+        while self.epoch != 0
+            && self.connection.waiting() < AHEAD
+            && let Some(id) = self.todo.pop_first()
+        {
+            let now = table.resources.get(&id);
+            if let Some(generation) = self.known.get(&id).copied()
+                && now.is_none_or(|(new, _)| *new != generation)
+            {
+                self.known.remove(&id);
+                self.connection.queue(&Notice::ResourceGone { id, generation })?;
+            }
+            if let Some((generation, runs)) = now
+                && !self.known.contains_key(&id)
+                && let Some(runs) = split(runs, &table.regions)
+            {
+                self.known.insert(id, *generation);
+                self.connection.queue(&Notice::Resource { id, generation: *generation, runs })?;
+            }
+        }
+        self.connection.flush()
+    }
+}
+
+/// The runs cut where one region of RAM ends and the next begins; `None` when they are too many or lie outside.
+fn split(runs: &[PageRun], regions: &[(Region, Arc<OwnedFd>)]) -> Option<Vec<Run>> {
+    let mut out = Vec::with_capacity(runs.len());
+    for run in runs {
+        let mut left = Run { addr: run.addr, len: run.len };
+        while left.len > 0 {
+            let offset = |r: &Region| left.addr.checked_sub(r.guest_addr).filter(|o| *o < r.size);
+            let inside = regions.iter().find_map(|(r, _)| Some(r.size - offset(r)?))?;
+            let len = left.len.min(inside);
+            out.push(Run { addr: left.addr, len });
+            left = Run { addr: left.addr.checked_add(len)?, len: left.len - len };
+        }
+    }
+    (out.len() <= inlay_protocol::limits::PAGE_RUNS).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::MemfdFlags;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    fn ram(regions: &[(u64, u64)]) -> Vec<RamRegion> {
+        let fd = rustix::fs::memfd_create("ram", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&fd, 1 << 20).unwrap();
+        let file = Arc::new(File::from(fd));
+        let region = |&(guest_addr, size)| RamRegion { guest_addr, size, file: file.clone(), file_offset: 0 };
+        regions.iter().map(region).collect()
+    }
+
+    fn resource(id: u32, generation: u64, addr: u64, len: u64) -> ResourceInfo {
+        let runs = [PageRun { addr, len }].into();
+        ResourceInfo { id, generation, width: 1, height: 1, format: 1, runs }
+    }
+
+    struct Bed {
+        server: MemoryServer,
+        window: Connection,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("memory.sock");
+            let server = MemoryServer::open(&path).unwrap();
+            let window = Connection::new(UnixStream::connect(&path).unwrap().into()).unwrap();
+            Self { server, window, _folder: folder }
+        }
+
+        fn said(&mut self) -> Vec<(Notice, Vec<OwnedFd>)> {
+            self.server.turn();
+            let mut got = Vec::new();
+            while let Some(one) = self.window.wait_message(Some(Duration::from_millis(20))).unwrap() {
+                got.push(one);
+            }
+            got
+        }
+    }
+
+    #[test]
+    fn a_window_process_learns_what_is_and_what_changes() {
+        let mut bed = Bed::new();
+        let mut observer = bed.server.observer();
+        observer.backed(&resource(3, 1, 0, 4096));
+        assert!(bed.said().is_empty(), "nothing before memory is known");
+        observer.memory_changed(&ram(&[(0, 1 << 20)]));
+        let got = bed.said();
+        assert!(matches!(&got[0].0, Notice::Regions(r) if r.len() == 1));
+        let flags = rustix::fs::fcntl_getfl(&got[0].1[0]).unwrap();
+        assert!(!flags.intersects(rustix::fs::OFlags::RDWR | rustix::fs::OFlags::WRONLY), "read-only");
+        assert!(matches!(got[1].0, Notice::Resource { id: 3, generation: 1, .. }));
+
+        observer.gone(3, 1);
+        observer.backed(&resource(3, 2, 4096, 4096));
+        observer.backed(&resource(4, 3, 0, 4096));
+        observer.gone(4, 3);
+        let got: Vec<_> = bed.said().into_iter().map(|(notice, _)| notice).collect();
+        assert_eq!(got[0], Notice::ResourceGone { id: 3, generation: 1 });
+        assert!(matches!(got[1], Notice::Resource { id: 3, generation: 2, .. }));
+        assert_eq!(got.len(), 2, "what came and went meanwhile is not told: {got:?}");
+        assert!(bed.said().is_empty());
+    }
+
+    #[test]
+    fn runs_are_cut_at_the_ends_of_regions() {
+        let mut bed = Bed::new();
+        let mut observer = bed.server.observer();
+        observer.memory_changed(&ram(&[(0, 8192), (8192, 8192)]));
+        observer.backed(&resource(1, 1, 4096, 8192));
+        observer.backed(&resource(2, 2, 12288, 8192));
+        let got = bed.said();
+        let runs = vec![Run { addr: 4096, len: 4096 }, Run { addr: 8192, len: 4096 }];
+        assert_eq!(got[1].0, Notice::Resource { id: 1, generation: 1, runs });
+        assert_eq!(got.len(), 2, "what lies outside memory is not told");
+    }
+
+    #[test]
+    fn a_guest_that_makes_and_unmakes_costs_no_memory() {
+        let bed = Bed::new();
+        let mut observer = bed.server.observer();
+        for id in 0..10_000 {
+            observer.backed(&resource(id, u64::from(id), 0, 4096));
+            observer.gone(id, u64::from(id));
+        }
+        assert!(bed.server.shared.table().changed.is_empty());
+    }
+
+    #[test]
+    fn a_window_process_that_ends_is_forgotten() {
+        let mut bed = Bed::new();
+        bed.server.turn();
+        assert_eq!(bed.server.clients.len(), 1);
+        bed.window = Connection::new(UnixStream::pair().unwrap().0.into()).unwrap();
+        bed.server.turn();
+        assert!(bed.server.clients.is_empty());
+    }
+}

@@ -1,0 +1,183 @@
+//! What command lines ask of a running machine.
+
+use std::time::{Duration, Instant};
+
+use inlay_protocol::control::{Command, Program, TerminalSize};
+
+use super::clients::{Client, Clients, Doing};
+use super::control::AskError;
+use super::door::chain;
+use super::guest::Guest;
+use super::running::{Phase, Running};
+use crate::api::{self, Display, Reply, Request, Status};
+
+/// How long a lost agent may take to come back before one who waits for it is told.
+const AGENT_RETURN: Duration = Duration::from_secs(30);
+/// How long the agent may take to start a program.
+const PROGRAM_START: Duration = Duration::from_secs(60);
+
+impl Running {
+    /// Takes what command lines ask, and tells those who have waited too long.
+    pub(super) fn serve_clients(&mut self, guest: &mut dyn Guest) {
+        let asked = self.clients.as_mut().map(Clients::turn).unwrap_or_default();
+        for (index, request) in asked {
+            let answer = self.handle(guest, index, request);
+            if let Some(client) = self.client(index)
+                && let Err(reply) = answer
+            {
+                client.answer(&reply);
+            }
+        }
+        let now = Instant::now();
+        for client in self.clients.iter_mut().flat_map(Clients::iter_mut) {
+            if client.deadline.is_some_and(|deadline| deadline <= now) {
+                let why = match client.doing {
+                    Doing::Ready => "the guest agent does not come back",
+                    _ => "the guest agent does not answer",
+                };
+                client.answer(&Reply::Failed(why.into()));
+            }
+        }
+    }
+
+    fn client(&mut self, index: usize) -> Option<&mut Client> {
+        self.clients.as_mut()?.get(index)
+    }
+
+    fn awaits(&mut self, index: usize, doing: Doing, limit: Option<Duration>) {
+        if let Some(client) = self.client(index) {
+            client.doing = doing;
+            client.deadline = limit.map(|limit| Instant::now() + limit);
+        }
+    }
+
+    /// `Err` is an answer that can be given at once.
+    fn handle(&mut self, guest: &mut dyn Guest, index: usize, request: Request) -> Result<(), Reply> {
+        match request {
+            Request::Status => Err(Reply::Status(self.status(guest))),
+            Request::Ready(display) => self.wait_ready(index, &display),
+            Request::Launch { program, wait, display } => {
+                self.may_start_programs()?;
+                self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
+                let id = self.control.launch(program).map_err(|error| cannot(&error))?;
+                self.awaits(index, Doing::Launch { id, wait }, Some(PROGRAM_START));
+                Ok(())
+            }
+            Request::Exec { program, terminal } => self.exec(index, program, terminal),
+            Request::Signal(signal) => {
+                if let Some(Doing::Exit { id }) = self.client(index).map(|client| client.doing)
+                    && let Err(error) = self.control.send(&Command::Signal { id, signal })
+                {
+                    tracing::warn!(error = %chain(&error), "a signal is lost");
+                }
+                Ok(())
+            }
+            Request::Stop { force, grace_ms } => {
+                self.awaits(index, Doing::Stop, None);
+                let forced = force.then(|| "as asked".to_owned());
+                self.stop(guest, forced, Duration::from_millis(grace_ms.into()));
+                Ok(())
+            }
+            Request::Pause => match self.phase {
+                Phase::Running => {
+                    guest.pause().map_err(Reply::Failed)?;
+                    self.phase = Phase::Paused;
+                    Err(Reply::Done)
+                }
+                Phase::Paused => Err(Reply::Failed("the machine is paused already".into())),
+                _ => Err(Reply::Failed(format!("the machine is {}", self.phase_now()))),
+            },
+            Request::Resume => match self.phase {
+                Phase::Paused => {
+                    guest.resume().map_err(Reply::Failed)?;
+                    self.phase = Phase::Running;
+                    Err(Reply::Done)
+                }
+                _ => Err(Reply::Failed(format!("the machine is {}, not paused", self.phase_now()))),
+            },
+        }
+    }
+
+    fn wait_ready(&mut self, index: usize, display: &Display) -> Result<(), Reply> {
+        self.may_start_programs()?;
+        if *display != Display::Any {
+            self.windows.show(display).map_err(|error| Reply::Failed(error.to_string()))?;
+        }
+        if self.control.ready() {
+            return Err(Reply::Done);
+        }
+        let (text, limit) = match self.phase {
+            // The machine's own limit ends this.
+            Phase::Starting { .. } => ("the guest boots", None),
+            _ => ("the guest agent is away", Some(AGENT_RETURN)),
+        };
+        self.awaits(index, Doing::Ready, limit);
+        if let Some(client) = self.client(index) {
+            client.answer(&Reply::Progress(text.into()));
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, index: usize, program: Program, terminal: Option<TerminalSize>) -> Result<(), Reply> {
+        self.may_start_programs()?;
+        let mut stream = [0; 16];
+        match rustix::rand::getrandom(&mut stream, rustix::rand::GetRandomFlags::empty()) {
+            Ok(16) => {}
+            _ => return Err(Reply::Failed("there is no randomness".into())),
+        }
+        let id = self.control.new_id();
+        let command = Command::Exec { id, program, stream, terminal };
+        self.control.send(&command).map_err(|error| cannot(&error))?;
+        self.awaits(index, Doing::Exec { id, stream }, Some(PROGRAM_START));
+        Ok(())
+    }
+
+    /// An app runs in the guest: whoever asked for it is told, and may wait for its end.
+    pub(super) fn launched(&mut self, id: u64, pid: u32) {
+        for client in self.clients.iter_mut().flat_map(Clients::iter_mut) {
+            let Doing::Launch { id: asked, wait } = client.doing else { continue };
+            if asked == id {
+                client.answer(&Reply::Launched(pid));
+                if wait {
+                    client.doing = Doing::Exit { id };
+                }
+            }
+        }
+    }
+
+    fn may_start_programs(&self) -> Result<(), Reply> {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Running => Ok(()),
+            Phase::Paused => Err(Reply::Failed("the machine is paused".into())),
+            Phase::Stopping { .. } => Err(Reply::Failed("the machine is stopping".into())),
+            Phase::Failing { ref reason, .. } => Err(Reply::Failed(reason.clone())),
+        }
+    }
+
+    fn phase_now(&self) -> api::Phase {
+        match self.phase {
+            Phase::Starting { .. } => api::Phase::Starting,
+            Phase::Running => api::Phase::Running,
+            Phase::Paused => api::Phase::Paused,
+            Phase::Stopping { .. } | Phase::Failing { .. } => api::Phase::Stopping,
+        }
+    }
+
+    fn status(&self, guest: &dyn Guest) -> Status {
+        Status {
+            phase: self.phase_now(),
+            agent: self.control.ready(),
+            system: self.control.system().map(str::to_owned),
+            engine: guest.engine(),
+            engine_pid: guest.pid(),
+            pid: std::process::id(),
+            windows_pid: self.windows.pid(),
+            windows_failed: self.windows.failed().map(str::to_owned),
+            apps: u32::try_from(self.control.apps()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn cannot(error: &AskError) -> Reply {
+    Reply::Failed(chain(error))
+}

@@ -1,0 +1,369 @@
+//! The machine process's loop and phases (drawn in [`super`]).
+//!
+//! After each wait every part looks at its own sockets, which never block; wakes are rare, since neither pixels nor the
+//! bytes of streams pass here.
+
+use std::time::{Duration, Instant};
+
+use inlay_protocol::control::{Command, Report};
+use inlay_protocol::handshake::{Capabilities, Refusal, Role};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::clients::{Clients, Doing};
+use super::control::{AgentEvent, Control};
+use super::door::{Arrival, Door};
+use super::guest::{Ended, Guest};
+use super::memory::{MemoryServer, Observer};
+use super::wait::{earlier, wait};
+use super::windows::{self, WindowCommand, WindowProcess};
+use super::{MachineError, Options, STOP_LIMIT, Sockets};
+use crate::api::{self, Reply};
+use crate::paths::MachinePaths;
+use crate::process;
+use crate::signals::Signals;
+
+/// How long an engine may take to end after it was told to.
+const QUIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the machine does.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Booting; until then the agent must be ready.
+    Starting { until: Instant },
+    /// The agent has been ready.
+    Running,
+    /// The processors stand still.
+    Paused,
+    /// Switching off.
+    Stopping { step: Step, until: Instant, forced: Option<String> },
+    /// It failed and its engine is being ended.
+    Failing { reason: String, until: Instant },
+}
+
+/// How far switching off has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The guest was asked.
+    Asked,
+    /// The engine was told to end.
+    Quit,
+    /// The engine was killed.
+    Killed,
+}
+
+/// How the machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Switched off, as wanted.
+    Off,
+    /// For this reason.
+    Failed(String),
+}
+
+/// A machine that is on.
+#[derive(Debug)]
+pub struct Running {
+    paths: MachinePaths,
+    pub(super) phase: Phase,
+    since: Instant,
+    pub(super) control: Control,
+    pub(super) streams: Door,
+    memory: MemoryServer,
+    pub(super) windows: WindowProcess,
+    pub(super) clients: Option<Clients>,
+    signals: Signals,
+}
+
+impl Running {
+    /// Opens the sockets that the guest's agent and window processes use.
+    ///
+    /// # Errors
+    /// A socket or the signal handling cannot be made.
+    pub fn new(paths: &MachinePaths, options: &Options) -> Result<Self, MachineError> {
+        let sockets = Sockets::new(paths.runtime());
+        let socket = MachineError::system;
+        let memory =
+            MemoryServer::open(&sockets.memory()).map_err(socket("cannot open the memory channel"))?;
+        let control = Control::open(&sockets.control(), Capabilities::VIRTIO_GPU)
+            .map_err(socket("cannot open the control socket"))?;
+        let streams = Door::open(&sockets.stream()).map_err(socket("cannot open the stream socket"))?;
+        let signals = Signals::watch(&[SIGINT, SIGTERM]).map_err(socket("cannot watch for signals"))?;
+        let log = windows::log(paths.data());
+        // What an earlier run said is of no use as a reason.
+        let _ = std::fs::remove_file(&log);
+        let mut windows = WindowProcess::new(WindowCommand {
+            program: process::own_binary()?,
+            label: paths.name().to_string(),
+            runtime: paths.runtime().into(),
+            local: false,
+            log,
+        });
+        if options.display != api::Display::Any {
+            // Fails only for `Any`.
+            let _ = windows.show(&options.display);
+        }
+        let now = Instant::now();
+        let phase = Phase::Starting { until: now + options.start_limit };
+        let paths = paths.clone();
+        Ok(Self { paths, phase, since: now, control, streams, memory, windows, clients: None, signals })
+    }
+
+    /// What to give to the gpu device and its transport.
+    #[must_use]
+    pub fn memory_observer(&self) -> Observer {
+        self.memory.observer()
+    }
+
+    /// Lets command lines connect.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open(&mut self) -> std::io::Result<()> {
+        self.clients = Some(Clients::open(&Sockets::new(self.paths.runtime()).api())?);
+        Ok(())
+    }
+
+    /// Holds the guest until it is off, and tells everyone who waits.
+    pub fn run(&mut self, mut guest: Box<dyn Guest>) -> End {
+        let end = loop {
+            if let Err(error) = self.wait(&*guest) {
+                break End::Failed(format!("the machine process cannot wait: {error}"));
+            }
+            if let Some(ended) = guest.ended() {
+                break self.guest_ended(ended);
+            }
+            self.turn(&mut *guest);
+        };
+        drop(guest);
+        self.windows.end();
+        match &end {
+            End::Off => tracing::info!("the guest is off"),
+            End::Failed(reason) => tracing::error!("the machine failed: {reason}"),
+        }
+        self.tell_end(&end);
+        end
+    }
+
+    fn wait(&self, guest: &dyn Guest) -> std::io::Result<()> {
+        let fixed = [(guest.fd(), false), (self.signals.fd(), false)];
+        let fds = fixed
+            .into_iter()
+            .chain(self.control.fds())
+            .chain(self.streams.fds().map(|fd| (fd, false)))
+            .chain(self.memory.fds())
+            .chain(self.windows.fd().map(|fd| (fd, false)))
+            .chain(self.clients.iter().flat_map(Clients::fds));
+        let phase = match &self.phase {
+            Phase::Starting { until } | Phase::Stopping { until, .. } | Phase::Failing { until, .. } => {
+                Some(*until)
+            }
+            Phase::Running | Phase::Paused => None,
+        };
+        let deadlines = [
+            phase,
+            self.control.deadline(),
+            self.streams.deadline(),
+            self.windows.deadline(),
+            self.clients.as_ref().and_then(Clients::deadline),
+        ];
+        wait(fds, deadlines.into_iter().fold(None, earlier))
+    }
+
+    fn turn(&mut self, guest: &mut dyn Guest) {
+        if !self.signals.came().is_empty() {
+            let force = matches!(self.phase, Phase::Stopping { .. });
+            tracing::info!(force, "a signal asks the machine to stop");
+            self.stop(guest, force.then(|| "a second signal".into()), STOP_LIMIT);
+        }
+        self.memory.turn();
+        self.windows.turn();
+        for event in self.control.turn() {
+            self.agent(guest, event);
+        }
+        for arrival in self.streams.turn() {
+            self.stream(arrival);
+        }
+        self.serve_clients(guest);
+        self.check_deadline(guest);
+    }
+
+    fn agent(&mut self, guest: &mut dyn Guest, event: AgentEvent) {
+        match event {
+            AgentEvent::Ready => {
+                tracing::info!(after = ?self.since.elapsed(), system = self.control.system(), "the agent is ready");
+                if matches!(self.phase, Phase::Starting { .. }) {
+                    self.phase = Phase::Running;
+                }
+                self.answer_where(|doing| doing == Doing::Ready, &Reply::Done);
+            }
+            AgentEvent::Lost(why) => {
+                tracing::warn!("the agent is gone: {why}");
+                let lost =
+                    |doing| matches!(doing, Doing::Launch { .. } | Doing::Exit { .. } | Doing::Exec { .. });
+                self.answer_where(lost, &Reply::Failed("the guest agent ended".into()));
+            }
+            AgentEvent::Report(report) => self.report(guest, report),
+        }
+    }
+
+    fn report(&mut self, guest: &mut dyn Guest, report: Report) {
+        match report {
+            Report::Launched { id, pid } => self.launched(id, pid),
+            Report::LaunchFailed { id, error } => {
+                let asked = |doing| matches!(doing, Doing::Launch { id: i, .. } | Doing::Exec { id: i, .. } if i == id);
+                self.answer_where(asked, &Reply::LaunchFailed(error));
+            }
+            Report::Exited { id, exit } => {
+                self.answer_where(|doing| doing == Doing::Exit { id }, &Reply::Exited(exit));
+            }
+            Report::PoweringOff => tracing::info!("the guest is switching off"),
+            Report::PowerOffFailed(why) => {
+                tracing::warn!("the agent cannot switch the guest off: {}", process::one_line(&why));
+                if let Err(error) = guest.power_button() {
+                    tracing::warn!("neither can the power button: {error}");
+                }
+            }
+            Report::Ready { .. } | Report::Pong(_) => {}
+        }
+    }
+
+    /// The agent opens a stream: it goes to the command line that waits for it, which then speaks to the agent itself.
+    fn stream(&mut self, arrival: Arrival) {
+        let Role::Stream(wanted) = arrival.hello.role else { return arrival.refuse(Refusal::Role) };
+        let asked = |doing| matches!(doing, Doing::Exec { stream, .. } if stream == wanted);
+        let client = self.clients.iter_mut().flat_map(Clients::iter_mut).find(|c| asked(c.doing));
+        let Some(client) = client else { return arrival.refuse(Refusal::UnknownStream) };
+        let socket = arrival.welcome(Capabilities::VIRTIO_GPU).map_err(|error| error.to_string()).and_then(
+            |connection| {
+                // Nothing of the stream is in the connection yet: the agent speaks only after it was welcomed.
+                connection.fd().try_clone_to_owned().map_err(|error| error.to_string())
+            },
+        );
+        match socket {
+            Ok(socket) => client.answer_stream(socket),
+            Err(error) => client.answer(&Reply::Failed(format!("the command's stream failed: {error}"))),
+        }
+    }
+
+    pub(super) fn answer_where(&mut self, which: impl Fn(Doing) -> bool, reply: &Reply) {
+        let clients = self.clients.iter_mut().flat_map(Clients::iter_mut);
+        for client in clients.filter(|client| which(client.doing)) {
+            client.answer(reply);
+        }
+    }
+
+    /// Begins to switch the guest off, or goes on more roughly: by force at once when there is a reason to.
+    pub(super) fn stop(&mut self, guest: &mut dyn Guest, forced: Option<String>, grace: Duration) {
+        if let Some(reason) = forced {
+            return self.force(guest, reason);
+        }
+        if matches!(self.phase, Phase::Stopping { .. } | Phase::Failing { .. }) {
+            return;
+        }
+        if matches!(self.phase, Phase::Paused)
+            && let Err(error) = guest.resume()
+        {
+            return self.force(guest, format!("it does not resume: {error}"));
+        }
+        let asked = self.control.send(&Command::PowerOff).or_else(|error| {
+            tracing::warn!("{error}: the guest's power button is pressed instead");
+            guest.power_button()
+        });
+        match asked {
+            Ok(()) => {
+                let until = Instant::now() + grace;
+                self.phase = Phase::Stopping { step: Step::Asked, until, forced: None };
+            }
+            Err(error) => self.force(guest, format!("it cannot be asked: {error}")),
+        }
+    }
+
+    fn force(&mut self, guest: &mut dyn Guest, reason: String) {
+        if matches!(
+            self.phase,
+            Phase::Failing { .. } | Phase::Stopping { step: Step::Quit | Step::Killed, .. }
+        ) {
+            return;
+        }
+        tracing::warn!("the guest is switched off by force: {reason}");
+        let step = match guest.quit() {
+            Ok(()) => Step::Quit,
+            Err(error) => {
+                tracing::warn!("the engine does not end in order: {error}");
+                guest.kill();
+                Step::Killed
+            }
+        };
+        self.phase = Phase::Stopping { step, until: Instant::now() + QUIT_LIMIT, forced: Some(reason) };
+    }
+
+    fn check_deadline(&mut self, guest: &mut dyn Guest) {
+        let now = Instant::now();
+        match &self.phase {
+            Phase::Starting { until } if *until <= now => {
+                let waited = self.since.elapsed().as_secs();
+                let log = self.paths.serial_log();
+                let reason =
+                    format!("the guest's agent was not ready within {waited} s: see {}", log.display());
+                if guest.quit().is_err() {
+                    guest.kill();
+                }
+                self.phase = Phase::Failing { reason, until: now + QUIT_LIMIT };
+            }
+            Phase::Stopping { step: Step::Asked, until, .. } if *until <= now => {
+                self.force(guest, "it did not switch off in time".into());
+            }
+            Phase::Stopping { step: Step::Quit, until, forced } if *until <= now => {
+                let forced = forced.clone();
+                guest.kill();
+                self.phase = Phase::Stopping { step: Step::Killed, until: now + QUIT_LIMIT, forced };
+            }
+            Phase::Failing { reason, until } if *until <= now => {
+                let reason = reason.clone();
+                guest.kill();
+                self.phase = Phase::Failing { reason, until: now + QUIT_LIMIT };
+            }
+            Phase::Stopping { step: Step::Killed, until, forced } if *until <= now => {
+                let forced = forced.clone();
+                guest.kill();
+                self.phase = Phase::Stopping { step: Step::Killed, until: now + QUIT_LIMIT, forced };
+            }
+            _ => {}
+        }
+    }
+
+    fn guest_ended(&mut self, ended: Ended) -> End {
+        let log = self.paths.serial_log();
+        match &self.phase {
+            Phase::Stopping { .. } => End::Off,
+            Phase::Failing { reason, .. } => End::Failed(reason.clone()),
+            Phase::Starting { .. } => End::Failed(format!(
+                "the guest ended before its agent was ready ({}): see {}",
+                ended.reason,
+                log.display()
+            )),
+            Phase::Running | Phase::Paused if ended.in_order => End::Off,
+            Phase::Running | Phase::Paused => End::Failed(ended.reason),
+        }
+    }
+
+    fn tell_end(&mut self, end: &End) {
+        let forced = match &self.phase {
+            Phase::Stopping { forced, .. } => forced.clone(),
+            _ => None,
+        };
+        let failed = match end {
+            End::Off => "the machine was stopped".to_owned(),
+            End::Failed(reason) => reason.clone(),
+        };
+        let stopped = match end {
+            End::Off => Reply::Stopped { forced },
+            End::Failed(_) => Reply::Failed(failed.clone()),
+        };
+        self.answer_where(|doing| doing == Doing::Stop, &stopped);
+        self.answer_where(|doing| doing != Doing::Nothing, &Reply::Failed(failed));
+        if let Some(clients) = &mut self.clients {
+            clients.flush_all();
+        }
+    }
+}
