@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the whole-path tests share: a Wayland client that draws known pixels, and handles on real hosts and machines.
+
+pub mod client;
+pub mod pattern;

@@ -1,0 +1,130 @@
+//! A Wayland client that draws known pixels, step by step as its standard input says, or frame after frame to be measured.
+//!
+//! `inlay-pattern steps` shows a window of 333x217 pixels with alpha and then, for each line on standard input, makes one
+//! change and answers `done`:
+//! `pixel` (one pixel, other buffer), `rects` (two rectangles, first buffer again), `subsurface`, `full`, `close`.
+//!
+//! `inlay-pattern frames WxH DAMAGE_WxH COUNT` commits COUNT frames, each when the frame callback of the one before came,
+//! and prints for each its `CLOCK_MONOTONIC` time in nanoseconds just before the commit, then waits for standard input's end.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use inlay_tests::client::{Buffer, Client, Window};
+use inlay_tests::pattern;
+
+const WIDTH: u32 = 333;
+const HEIGHT: u32 = 217;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["steps"] => steps(),
+        ["frames", size, damage, count] => frames(parse(size)?, parse(damage)?, count.parse()?),
+        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT"),
+    }
+}
+
+fn parse(size: &str) -> Result<(u32, u32)> {
+    let (width, height) = size.split_once('x').context("a size is WxH")?;
+    Ok((width.parse()?, height.parse()?))
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Commits a buffer with damage and waits until it was shown.
+fn show(client: &mut Client, window: &Window, buffer: &Buffer, damage: &[[u32; 4]]) -> Result<()> {
+    window.surface.attach(Some(&buffer.buffer), 0, 0);
+    for rect in damage {
+        let [x, y, w, h] = rect.map(u32::cast_signed);
+        window.surface.damage_buffer(x, y, w, h);
+    }
+    client.request_frame(&window.surface);
+    let before = client.happened.frames;
+    window.surface.commit();
+    client.wait("a frame callback", |h| h.frames > before)
+}
+
+fn steps() -> Result<()> {
+    let mut client = Client::connect()?;
+    let window = client.window("pattern steps", "inlay-pattern")?;
+    let mut first = client.buffer(WIDTH, HEIGHT, true)?;
+    let mut second = client.buffer(WIDTH, HEIGHT, true)?;
+    let whole = [0, 0, WIDTH, HEIGHT];
+    let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+    first.fill(&bytes);
+    show(&mut client, &window, &first, &[whole])?;
+    say("done")?;
+    // Subsurfaces live as long as their objects.
+    let mut above = Vec::new();
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        let Some(line) = lines.next() else { return Ok(()) };
+        match line?.trim() {
+            "pixel" => {
+                pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+                second.fill(&bytes);
+                show(&mut client, &window, &second, &[[300, 200, 1, 1]])?;
+            }
+            "rects" => {
+                let rects = [[0, 0, 17, 3], [200, 100, 33, 55]];
+                rects.iter().for_each(|r| pattern::paint(&mut bytes, WIDTH, *r, 3));
+                first.fill(&bytes);
+                show(&mut client, &window, &first, &rects)?;
+            }
+            "full" => {
+                bytes = pattern::picture(4, WIDTH, HEIGHT);
+                second.fill(&bytes);
+                show(&mut client, &window, &second, &[whole])?;
+            }
+            "subsurface" => {
+                let (surface, role) = client.subsurface(&window.surface, (101, 77))?;
+                let mut buffer = client.buffer(57, 31, false)?;
+                buffer.fill(&pattern::picture(5, 57, 31));
+                surface.attach(Some(&buffer.buffer), 0, 0);
+                surface.damage_buffer(0, 0, 57, 31);
+                surface.commit();
+                show(&mut client, &window, &second, &[])?;
+                above.push((surface, role, buffer));
+            }
+            "close" => return Ok(()),
+            other => bail!("no such step: {other}"),
+        }
+        client.pump(Duration::from_millis(10), None)?;
+        say("done")?;
+    }
+}
+
+fn frames(size: (u32, u32), damage: (u32, u32), count: usize) -> Result<()> {
+    let mut client = Client::connect()?;
+    let window = client.window("pattern frames", "inlay-pattern")?;
+    let mut buffers = [client.buffer(size.0, size.1, false)?, client.buffer(size.0, size.1, false)?];
+    let whole = [0, 0, size.0, size.1];
+    let whole_bytes = pattern::picture(1, size.0, size.1);
+    for buffer in &mut buffers {
+        buffer.fill(&whole_bytes);
+    }
+    show(&mut client, &window, &buffers[0], &[whole])?;
+    let part = [(size.0 - damage.0) / 2, (size.1 - damage.1) / 2, damage.0, damage.1];
+    let mut times = Vec::with_capacity(count);
+    for frame in 0..count {
+        client.acknowledge(&window);
+        let buffer = &mut buffers[(frame + 1) % 2];
+        buffer.wash(part, u8::try_from(frame % 251)?);
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        times.push(time.tv_sec * 1_000_000_000 + time.tv_nsec);
+        show(&mut client, &window, buffer, &[part])?;
+    }
+    let times: Vec<String> = times.iter().map(i64::to_string).collect();
+    say(&times.join(" "))?;
+    // The window stays for whoever wants to look at it.
+    let stdin = std::io::stdin();
+    while !client.pump(Duration::from_secs(3600), Some(&stdin))? {}
+    Ok(())
+}
