@@ -31,13 +31,16 @@ pub struct Used {
     pub data: Vec<u8>,
 }
 
+/// A chain that the device has: its descriptors, and its writable buffers.
+type Submitted = (Vec<u16>, Vec<(u64, u32)>);
+
 struct Ring {
     at: Rings,
     free: VecDeque<u16>,
     avail_idx: u16,
     used_idx: u16,
-    /// For each head: all descriptors of the chain, and its writable buffers.
-    chains: Vec<(Vec<u16>, Vec<(u64, u32)>)>,
+    /// By head.
+    chains: Vec<Submitted>,
 }
 
 /// The guest's side of all queues of a device.
@@ -73,6 +76,16 @@ impl Driver {
             });
         }
         Self { mem, queues, rings, heap: HEAP }
+    }
+
+    /// Empties all rings, as a driver does that starts anew.
+    pub fn restart(&mut self) {
+        let fresh = Self::with_memory(self.rings.len(), self.mem.clone());
+        for ring in &fresh.rings {
+            self.mem.write_slice(&[0; 4], GuestAddress(ring.at.avail)).unwrap();
+            self.mem.write_slice(&[0; 4], GuestAddress(ring.at.used)).unwrap();
+        }
+        *self = fresh;
     }
 
     pub fn rings(&self, queue: usize) -> Rings {

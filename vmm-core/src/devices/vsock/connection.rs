@@ -274,31 +274,33 @@ impl Connection {
             return Err(ChainError::ShortWrite);
         }
         let unsaid = self.host_done & !self.host_done_told;
-        if self.take_pending(pending::REQUEST) {
-            self.put(chain, mem, guest_cid, op::REQUEST, 0, 0)?;
-        } else if self.take_pending(pending::RESPONSE) {
-            self.put(chain, mem, guest_cid, op::RESPONSE, 0, 0)?;
+        let key = self.key;
+        let packet = |op| Header::to_guest(guest_cid, key, op);
+        if self.pending & pending::REQUEST != 0 {
+            self.pending &= !pending::REQUEST;
+            self.put(chain, mem, packet(op::REQUEST))?;
+        } else if self.pending & pending::RESPONSE != 0 {
+            self.pending &= !pending::RESPONSE;
+            self.put(chain, mem, packet(op::RESPONSE))?;
         } else if self.phase == Phase::Established && unsaid != 0 {
             self.host_done_told = self.host_done;
-            self.put(chain, mem, guest_cid, op::SHUTDOWN, self.host_done, 0)?;
+            self.put(chain, mem, Header { flags: self.host_done.into(), ..packet(op::SHUTDOWN) })?;
         } else if let Some(count) = self.read_payload(chain, mem) {
-            self.put(chain, mem, guest_cid, op::RW, 0, count)?;
+            let len = u32::try_from(count).map_err(|_| ChainError::TooLong)?;
+            self.sent = self.sent.wrapping_add(len);
+            let header = Header { len: len.into(), ..packet(op::RW) };
+            self.put(chain, mem, header)?;
             chain.advance_written(count);
             self.ask_for_credit();
-        } else if self.take_pending(pending::CREDIT_UPDATE) {
-            self.put(chain, mem, guest_cid, op::CREDIT_UPDATE, 0, 0)?;
-        } else if self.take_pending(pending::CREDIT_REQUEST) {
-            self.put(chain, mem, guest_cid, op::CREDIT_REQUEST, 0, 0)?;
+        } else if self.pending & pending::CREDIT_UPDATE != 0 {
+            self.put(chain, mem, packet(op::CREDIT_UPDATE))?;
+        } else if self.pending & pending::CREDIT_REQUEST != 0 {
+            self.pending &= !pending::CREDIT_REQUEST;
+            self.put(chain, mem, packet(op::CREDIT_REQUEST))?;
         } else {
             return Ok(false);
         }
         Ok(true)
-    }
-
-    fn take_pending(&mut self, kind: u8) -> bool {
-        let had = self.pending & kind != 0;
-        self.pending &= !kind;
-        had
     }
 
     /// Reads from the socket into the chain, behind the place of the header.
@@ -319,24 +321,12 @@ impl Connection {
         None
     }
 
-    fn put(
-        &mut self,
-        chain: &mut Chain,
-        mem: &Mem,
-        guest_cid: u64,
-        op: u16,
-        flags: u32,
-        len: usize,
-    ) -> Result<(), ChainError> {
-        let len = u32::try_from(len).map_err(|_| ChainError::TooLong)?;
-        let mut header = Header::to_guest(guest_cid, self.key, op);
-        header.len = len.into();
-        header.flags = flags.into();
+    /// Writes a header with our side of the credit.
+    fn put(&mut self, chain: &mut Chain, mem: &Mem, mut header: Header) -> Result<(), ChainError> {
         header.buf_alloc = self.buf_alloc.into();
         header.fwd_cnt = self.forwarded.into();
         self.forwarded_told = self.forwarded;
         self.pending &= !pending::CREDIT_UPDATE;
-        self.sent = self.sent.wrapping_add(len);
         chain.write(mem, header.as_slice())
     }
 }

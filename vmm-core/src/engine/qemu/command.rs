@@ -51,7 +51,7 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
     }
     if let Some(socket) = &config.gpu_socket {
         socket_chardev(&mut args, "gpu", socket);
-        args.json("-device", &json!({"driver": "vhost-user-gpu-pci", "chardev": "gpu", "edid": false}));
+        args.json("-device", &json!({"driver": "vhost-user-gpu-pci", "chardev": "gpu"}));
     }
     if let Some(socket) = &config.vsock_socket {
         socket_chardev(&mut args, "vsock", socket);

@@ -224,7 +224,7 @@ type Forked = Result<(OwnedFd, u32), QemuError>;
 
 impl Keeper {
     fn run(mut self, child: Result<Child, QemuError>, tell: &SyncSender<Forked>) {
-        let (mut child, pidfd) = match child.and_then(|child| watch(child)) {
+        let (mut child, pidfd) = match child.and_then(watch) {
             Ok(both) => both,
             Err(error) => {
                 // The receiver waits for exactly this message.
@@ -361,6 +361,9 @@ fn drain(source: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bool
     Ok(true)
 }
 
+/// What QEMU says on every start: it offers an EDID, which a device without scanout does not have.
+const HARMLESS: [&str; 1] = ["EDID requested but the backend doesn't support it"];
+
 /// Notes a line of QEMU's standard error; warnings are not why it ends.
 fn note(words: &mut String, line: &[u8]) {
     let line = printable(line);
@@ -369,8 +372,19 @@ fn note(words: &mut String, line: &[u8]) {
     if text.is_empty() {
         return;
     }
-    tracing::warn!("QEMU: {text}");
-    if !text.starts_with("warning:") {
-        text.clone_into(words);
+    if HARMLESS.iter().any(|known| text.contains(known)) {
+        tracing::debug!("QEMU: {text}");
+        return;
     }
+    tracing::warn!("QEMU: {text}");
+    if text.starts_with("warning:") {
+        return;
+    }
+    // "Is another process using the image?" only explains the line before it.
+    if text.ends_with('?') && !words.is_empty() {
+        words.push_str(". ");
+    } else {
+        words.clear();
+    }
+    words.push_str(text);
 }
