@@ -107,6 +107,17 @@ pub enum State {
 /// # Errors
 /// Its files or its socket cannot be used.
 pub fn look(paths: &MachinePaths) -> Result<State, ApiError> {
+    // A process that begins or ends holds the lock for a moment without answering.
+    for _ in 0..20 {
+        match look_once(paths)? {
+            State::Busy => std::thread::sleep(Duration::from_millis(25)),
+            state => return Ok(state),
+        }
+    }
+    look_once(paths)
+}
+
+fn look_once(paths: &MachinePaths) -> Result<State, ApiError> {
     if let Some(status) = ask(&super::Sockets::new(paths.runtime()).api())? {
         return Ok(State::On(status));
     }
