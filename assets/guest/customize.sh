@@ -40,10 +40,22 @@ for unit in \
 	systemd-pcrmachine.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
 	systemd-creds.socket systemd-hostnamed.socket systemd-pcrextend.socket systemd-pcrlock.socket systemd-sysext.socket \
 	systemd-bootctl.socket systemd-journald-audit.socket systemd-initctl.socket \
-	dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount
+	systemd-tmpfiles-setup-dev-early.service systemd-udev-load-credentials.service \
+	dev-hugepages.mount dev-mqueue.mount run-lock.mount sys-fs-fuse-connections.mount \
+	sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount
 do
 	ln -sf /dev/null "$etc/system/$unit"
 done
+# Devices are looked through once the agent is up, and not before the apps.
+mkdir -p "$etc/system/systemd-udev-trigger.service.d" "$etc/system/systemd-udevd.service.d"
+printf '[Unit]\nAfter=inlay-agent.service\n' > "$etc/system/systemd-udev-trigger.service.d/inlay.conf"
+printf '[Service]\nNice=10\n' > "$etc/system/systemd-udevd.service.d/inlay.conf"
+ln -sf /usr/lib/systemd/system/multi-user.target "$etc/system/default.target"
+# The emulated board has parts that no guest uses; finding their drivers takes seconds under emulation.
+for module in ahci floppy i2c_i801 i2c_smbus iTCO_wdt intel_agp joydev lpc_ich mousedev pcspkr psmouse qemu_fw_cfg \
+	serio_raw vmw_vmci; do
+	echo "blacklist $module"
+done > "$root/etc/modprobe.d/inlay.conf"
 for path in "$root"/usr/lib/systemd/system-generators/*; do
 	[ -e "$path" ] || continue
 	case ${path##*/} in

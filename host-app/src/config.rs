@@ -117,13 +117,28 @@ impl Config {
         ))
     }
 
+    /// Checks that it can be read again from `file`.
+    ///
+    /// # Errors
+    /// A value out of its range.
+    pub fn check(&self, file: &Path) -> Result<(), ConfigError> {
+        self.checked_text(file).map(drop)
+    }
+
+    fn checked_text(&self, file: &Path) -> Result<String, ConfigError> {
+        let other = |error| ConfigError::Io { file: file.into(), source: io::Error::other(error) };
+        let text = self.text().map_err(other)?;
+        Self::parse(file, &text)?;
+        Ok(text)
+    }
+
     /// Writes a new file; one that exists is never replaced.
     ///
     /// # Errors
-    /// It exists already or cannot be written; nothing half-written is left.
+    /// A value is out of its range, the file exists already or cannot be written; nothing half-written is left.
     pub fn write_new(&self, file: &Path) -> Result<(), ConfigError> {
         let io = |source| ConfigError::Io { file: file.into(), source };
-        let text = self.text().map_err(|error| io(io::Error::other(error)))?;
+        let text = self.checked_text(file)?;
         let mut out = fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(io)?;
         out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(|error| {
             // Best effort: the write's own error is the one to tell.
@@ -218,6 +233,10 @@ mod tests {
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
         assert_eq!(Config::read(&file).unwrap(), config);
+        config.memory = 1;
+        let bad = folder.path().join("bad.toml");
+        assert!(matches!(config.write_new(&bad), Err(ConfigError::Value { key: "memory", .. })));
+        assert!(!bad.exists());
     }
 
     #[test]

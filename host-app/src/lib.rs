@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod create;
+pub mod doctor;
 pub mod local;
 pub mod machine;
 pub mod paths;

@@ -130,3 +130,8 @@ pub(super) fn delete(name: &NameArg, force: bool) -> anyhow::Result<ExitCode> {
     create::delete(&folders, &name)?;
     Ok(ExitCode::SUCCESS)
 }
+
+pub(super) fn doctor() -> anyhow::Result<ExitCode> {
+    let well = crate::doctor::report(&mut std::io::stdout().lock())?;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -62,6 +62,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Tell what is missing on this host, each with the command that mends it
+    Doctor,
     /// Write what a window shows to a PNG file
     #[command(
         override_usage = "inlay screenshot NAME WINDOW FILE.png\n       inlay screenshot --local WINDOW FILE.png"
@@ -220,6 +222,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Resume(name) => power::pause(&name, false),
         Command::List { json } => machines::list(json),
         Command::Delete { name, force } => machines::delete(&name, force),
+        Command::Doctor => machines::doctor(),
         Command::Screenshot(args) => picture::screenshot(args),
         Command::Machine(args) => internal::machine(&args),
         Command::Windows(args) => internal::windows(args),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::interrupt::Interrupts;
 use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
-use crate::config::{Config, ConfigError};
+use crate::config::{Accel, Config, ConfigError};
 use crate::paths::{Folders, MachineName, MachinePaths};
 
 /// Size of a machine's home disk; only what is written takes space.
@@ -40,6 +40,10 @@ fn make(
     if exists() {
         return Err(taken());
     }
+    let mut config = Config::new("0".repeat(16));
+    config.cpus = options.cpus.unwrap_or(config.cpus);
+    config.memory = options.memory.unwrap_or(config.memory);
+    config.check(paths.config())?;
     let base = Base::ensure(&options.folders, &options.base, progress, interrupts)?;
     progress.step(STEPS.len(), STEPS.len(), STEPS[STEPS.len() - 1]);
     let data = options.folders.data();
@@ -50,9 +54,7 @@ fn make(
     if exists() {
         return Err(taken());
     }
-    let mut config = Config::new(base.id().into());
-    config.cpus = options.cpus.unwrap_or(config.cpus);
-    config.memory = options.memory.unwrap_or(config.memory);
+    base.id().clone_into(&mut config.base);
     let new = data.join(format!(".new-{}", options.name));
     let made = remove_if_there(&new)
         .and_then(|()| make_disks(&new, &base))
@@ -179,8 +181,13 @@ pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot
         fs::metadata(disk).map_err(CreateError::io(disk))?;
     }
     let command_line = format!(
-        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 systemd.hostname={name} systemd.show_status=0 \
-         systemd.gpt_auto=0"
+        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 8250.nr_uarts=1{} systemd.hostname={name} \
+         systemd.show_status=0 systemd.gpt_auto=0",
+        match config.accel {
+            // They guard a real processor's speculation; each system call would empty the emulator's page cache.
+            Accel::Tcg => " mitigations=off",
+            Accel::Kvm => "",
+        }
     );
     Ok((config, BootFiles { kernel: base.kernel(), base, command_line, root_disk, home_disk }))
 }
