@@ -66,8 +66,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Screen::Headless => (Box::new(Headless::default()), render::Renderer::new(None)?),
         Screen::Auto | Screen::X11 => {
             no_display_hint()?;
-            let x11 = X11::connect().context("no windows can be opened")?;
+            let mut x11 = X11::connect().context("no windows can be opened")?;
             let renderer = render::Renderer::new(Some(x11.display()))?;
+            x11.allow_alpha(&renderer)?;
             (Box::new(x11), renderer)
         }
     };

@@ -247,6 +247,12 @@ impl Renderer {
         Ok(Target::Swapchain { surface, config })
     }
 
+    /// Whether the device is a software rasteriser.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.adapter.get_info().device_type == wgpu::DeviceType::Cpu
+    }
+
     /// CPU time of this thread inside the graphics library for copies and drawing, in nanoseconds.
     #[must_use]
     pub fn busy_ns(&self) -> u64 {

@@ -127,7 +127,7 @@ impl X11 {
         let roots = &connection.setup().roots;
         let root = roots.get(screen).context("the X display has no such screen")?.root;
         let atoms = Atoms::new(&*connection)?.reply()?;
-        let visual = window::Visual::choose(&connection, screen)?;
+        let visual = window::Visual::choose(&connection, screen, true)?;
         let keyboard = keyboard::Keyboard::new(&connection)?;
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
@@ -150,6 +150,15 @@ impl X11 {
             notices: Vec::new(),
             own: Vec::new(),
         })
+    }
+
+    /// Gives windows alpha where the graphics device can draw it.
+    ///
+    /// # Errors
+    /// When the display is gone.
+    pub fn allow_alpha(&mut self, renderer: &Renderer) -> anyhow::Result<()> {
+        self.visual = window::Visual::choose(&self.connection, self.screen, renderer.is_software())?;
+        Ok(())
     }
 
     /// The display, for the graphics device.

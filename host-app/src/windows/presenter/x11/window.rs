@@ -24,11 +24,12 @@ pub struct Visual {
 }
 
 impl Visual {
-    /// The best visual of a screen.
+    /// The best visual of a screen. Software rasterisers of Mesa before 23 draw only into windows of 24 bits: their
+    /// windows have no alpha (`plain`).
     ///
     /// # Errors
     /// When the display has no true-colour visual of 24 or 32 bits.
-    pub fn choose(connection: &XCBConnection, screen: usize) -> anyhow::Result<Self> {
+    pub fn choose(connection: &XCBConnection, screen: usize, plain: bool) -> anyhow::Result<Self> {
         let screen = connection.setup().roots.get(screen).context("the X display has no such screen")?;
         let of_depth = |bits: u8| {
             let depth = screen.allowed_depths.iter().find(|d| d.depth == bits)?;
@@ -36,8 +37,9 @@ impl Visual {
                 |v: &&xproto::Visualtype| v.class == VisualClass::TRUE_COLOR && v.red_mask == 0xff_0000;
             Some((bits, depth.visuals.iter().find(usable)?.visual_id))
         };
+        let alpha = if plain { None } else { of_depth(32) };
         let (depth, id) =
-            of_depth(32).or_else(|| of_depth(24)).context("the X display has no true-colour visual")?;
+            alpha.or_else(|| of_depth(24)).context("the X display has no true-colour visual")?;
         let colormap = connection.generate_id()?;
         connection.create_colormap(xproto::ColormapAlloc::NONE, colormap, screen.root, id)?;
         Ok(Self { id, depth, colormap })

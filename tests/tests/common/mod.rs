@@ -1,0 +1,300 @@
+//! Handles on real processes: local runs, pattern clients, X servers. Everything ends with its handle, by its id.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use inlay::windows::api::{self, Picture, Selector, WindowInfo};
+
+/// How long anything may take that happens soon; generous, because the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A program that this workspace builds.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: build the whole workspace first (cargo xtask test)",
+        path.display()
+    );
+    path
+}
+
+/// Waits until a question has an answer.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    within(SOON, what, &mut ask)
+}
+
+/// Waits until a question has an answer, for at most a time.
+pub fn within<T>(time: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + time;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what}: not within {time:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A child that is killed and reaped with its handle.
+#[derive(Debug)]
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        // SAFETY: prctl is async-signal-safe and touches only the new process: it ends with this test's thread.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+                    .map_err(Into::into)
+            })
+        };
+        Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.0.id().cast_signed()).unwrap();
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal(rustix::process::Signal::TERM);
+            let end = Instant::now() + Duration::from_secs(10);
+            while self.ended().is_none() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// `inlay run --local` in a runtime folder of its own.
+#[derive(Debug)]
+pub struct Local {
+    pub process: Process,
+    pub runtime: tempfile::TempDir,
+}
+
+impl Local {
+    /// Starts it with an app; without a display unless one is given.
+    pub fn start(app: &[&str], display: Option<&str>) -> Self {
+        let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
+        let mut command = Command::new(program("inlay"));
+        command.args(["run", "--local"]);
+        command.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("WAYLAND_DISPLAY");
+        match display {
+            Some(display) => command.env("DISPLAY", display),
+            None => command.env_remove("DISPLAY").arg("--headless"),
+        };
+        command.args(app).stdin(Stdio::null());
+        let process = Process::spawn(&mut command);
+        Self { process, runtime }
+    }
+
+    /// The folder of its sockets.
+    pub fn folder(&self) -> PathBuf {
+        let path = self.runtime.path().join(format!("inlay/local.{}", self.process.0.id()));
+        eventually("the local run's folder", || path.is_dir().then_some(()));
+        path
+    }
+
+    /// The socket that tools ask.
+    pub fn api(&self) -> PathBuf {
+        self.folder().join("windows.sock")
+    }
+
+    /// The agent's Wayland socket.
+    pub fn wayland(&self) -> PathBuf {
+        let folder = self.folder();
+        eventually("the agent's Wayland socket", || {
+            let entries = std::fs::read_dir(&folder).ok()?.flatten();
+            let mut paths = entries.map(|e| e.path());
+            paths.find(|p| {
+                let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                (name.starts_with("wayland-") || name.starts_with("inlay-")) && !name.ends_with(".lock")
+            })
+        })
+    }
+
+    /// A client of the agent.
+    pub fn client(&self, command: &mut Command) -> Process {
+        command
+            .env("WAYLAND_DISPLAY", self.wayland())
+            .env("XDG_RUNTIME_DIR", self.folder())
+            .env_remove("DISPLAY");
+        Process::spawn(command)
+    }
+
+    /// The open windows.
+    pub fn windows(&self) -> Vec<WindowInfo> {
+        api::windows(&self.api()).unwrap_or_default()
+    }
+
+    /// Waits for a window with this title.
+    pub fn window(&self, title: &str) -> WindowInfo {
+        eventually(&format!("a window \"{title}\""), || self.windows().into_iter().find(|w| w.title == title))
+    }
+
+    /// What a window shows.
+    pub fn picture(&self, title: &str) -> Picture {
+        api::picture(&self.api(), Selector::Text(title.to_owned())).unwrap()
+    }
+
+    /// Waits until a window shows exactly these pixels.
+    pub fn shows(&self, title: &str, bytes: &[u8]) {
+        shows(&self.api(), title, bytes);
+    }
+}
+
+/// Waits until a window shows exactly these pixels.
+pub fn shows(api: &Path, title: &str, bytes: &[u8]) {
+    let end = Instant::now() + SOON;
+    loop {
+        let picture = api::picture(api, Selector::Text(title.to_owned())).unwrap();
+        if picture.bytes == bytes {
+            return;
+        }
+        if Instant::now() > end {
+            assert_eq!(picture.bytes.len(), bytes.len(), "size {:?}", picture.size);
+            let wrong: Vec<usize> = (0..bytes.len() / 4)
+                .filter(|i| picture.bytes[4 * i..4 * i + 4] != bytes[4 * i..4 * i + 4])
+                .collect();
+            let (width, first) = (picture.size.width as usize, wrong[0]);
+            panic!(
+                "{} pixels differ, first at ({}, {}): {:?} is not {:?}",
+                wrong.len(),
+                first % width,
+                first / width,
+                &picture.bytes[4 * first..4 * first + 4],
+                &bytes[4 * first..4 * first + 4]
+            );
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The pattern client, told step by step.
+#[derive(Debug)]
+pub struct Steps {
+    pub process: Process,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Steps {
+    /// Takes a started client with piped input and output; its first picture is shown when this returns.
+    pub fn new(mut process: Process) -> Self {
+        let input = process.0.stdin.take().unwrap();
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        let mut steps = Self { process, input, output };
+        steps.done();
+        steps
+    }
+
+    pub fn command() -> Command {
+        let mut command = Command::new(program("inlay-pattern"));
+        command.arg("steps").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    fn done(&mut self) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "done\n", "the client's answer");
+    }
+
+    /// Makes it do a step and waits until its frame callback came.
+    pub fn step(&mut self, name: &str) {
+        writeln!(self.input, "{name}").unwrap();
+        self.done();
+    }
+
+    /// Ends it.
+    pub fn close(mut self) {
+        writeln!(self.input, "close").unwrap();
+        eventually("the client's end", || self.process.ended());
+    }
+}
+
+/// An X server with a window manager.
+#[derive(Debug)]
+pub struct Xvfb {
+    // Dropped in this order.
+    manager: Process,
+    server: Process,
+    pub display: String,
+}
+
+impl Xvfb {
+    pub fn start() -> Self {
+        let mut command = Command::new("Xvfb");
+        command.args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = Process::spawn(&mut command);
+        let mut number = String::new();
+        BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        let display = format!(":{}", number.trim());
+        let mut command = Command::new("openbox");
+        command.env("DISPLAY", &display).env_remove("XDG_CONFIG_HOME").stderr(Stdio::null());
+        let manager = Process::spawn(&mut command);
+        let xvfb = Self { manager, server, display };
+        eventually("the window manager", || {
+            let out = xvfb.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]);
+            out.contains("window id").then_some(())
+        });
+        xvfb
+    }
+
+    /// Runs a tool on this display and gives what it printed.
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let out = Command::new(name).args(arguments).env("DISPLAY", &self.display).output();
+        String::from_utf8_lossy(&out.unwrap_or_else(|e| panic!("{name}: {e}")).stdout).into_owned()
+    }
+
+    pub fn xdotool(&self, arguments: &[&str]) -> String {
+        self.tool("xdotool", arguments)
+    }
+
+    /// The X window with this title, once it is there and mapped.
+    pub fn find(&self, title: &str) -> String {
+        let name = format!("^{title}$");
+        let id = within(Duration::from_secs(90), &format!("an X window \"{title}\""), || {
+            let out = self.xdotool(&["search", "--onlyvisible", "--name", &name]);
+            out.lines().last().map(str::to_owned)
+        });
+        id
+    }
+
+    /// Whether no X window has this title.
+    pub fn is_gone(&self, title: &str) -> bool {
+        let name = format!("^{title}$");
+        self.xdotool(&["search", "--onlyvisible", "--name", &name]).trim().is_empty()
+    }
+
+    /// Gives a window the focus by a click into it.
+    pub fn click(&self, window: &str) {
+        self.xdotool(&["mousemove", "--window", window, "50", "50", "click", "1"]);
+        eventually("the focus", || {
+            let focused = self.xdotool(&["getwindowfocus"]);
+            (focused.trim() == window).then_some(())
+        });
+    }
+
+    /// Types text with pauses that a slow guest can follow.
+    pub fn type_text(&self, text: &str) {
+        self.xdotool(&["type", "--delay", "60", text]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Local mode: agent and window process on this kernel, real clients, no virtual machine.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Local, Process, Steps, Xvfb, eventually, program};
+use inlay::windows::api;
+use inlay_tests::pattern;
+use rustix::process::Signal;
+
+const WIDTH: u32 = 333;
+const HEIGHT: u32 = 217;
+
+#[test]
+fn known_pixels_arrive_exactly_and_only_damage_is_copied() {
+    let local = Local::start(&["sleep", "600"], None);
+    let mut client = Steps::new(local.client(&mut Steps::command()));
+    let counters = || api::counters(&local.api()).unwrap();
+    let agent = || counters().agent.expect("the agent's counters");
+    let title = "pattern steps";
+    let whole = u64::from(4 * WIDTH * HEIGHT);
+
+    let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+    local.shows(title, &bytes);
+    assert_eq!(counters().uploaded_bytes, whole, "the first commit is whole");
+    assert_eq!(agent().copied_bytes, whole);
+
+    let before = counters();
+    client.step("pixel");
+    pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+    local.shows(title, &bytes);
+    assert_eq!(counters().uploaded_bytes - before.uploaded_bytes, 4, "one pixel");
+
+    // Both pool buffers exist now: from here on the agent copies this damage and what that buffer missed.
+    let (before, agent_before) = (counters(), agent());
+    client.step("rects");
+    for rect in [[0, 0, 17, 3], [200, 100, 33, 55]] {
+        pattern::paint(&mut bytes, WIDTH, rect, 3);
+    }
+    local.shows(title, &bytes);
+    let damage = 4 * (17 * 3 + 33 * 55);
+    assert_eq!(counters().uploaded_bytes - before.uploaded_bytes, damage, "two rectangles");
+    assert_eq!(agent().copied_bytes - agent_before.copied_bytes, damage + 4, "and the pixel before");
+
+    client.step("subsurface");
+    let mut covered = bytes.clone();
+    pattern::cover(&mut covered, WIDTH, [101, 77], &pattern::picture(5, 57, 31), 57);
+    local.shows(title, &covered);
+    assert_eq!(
+        counters().uploaded_bytes - before.uploaded_bytes,
+        damage + 4 * 57 * 31,
+        "only the subsurface"
+    );
+
+    let before = counters();
+    client.step("full");
+    let mut bytes = pattern::picture(4, WIDTH, HEIGHT);
+    pattern::cover(&mut bytes, WIDTH, [101, 77], &pattern::picture(5, 57, 31), 57);
+    local.shows(title, &bytes);
+    assert_eq!(counters().uploaded_bytes - before.uploaded_bytes, whole);
+
+    let after = counters();
+    assert!(after.socket_bytes < 8192, "no pixel went through the socket: {} bytes", after.socket_bytes);
+    assert!(agent().socket_bytes < 8192);
+    assert_eq!(after.dropped, 0);
+    client.close();
+    eventually("the window's end", || local.windows().is_empty().then_some(()));
+}
+
+#[test]
+fn the_status_of_the_app_is_the_status_of_the_run() {
+    let status = |app: &[&str]| {
+        let mut local = Local::start(app, None);
+        let code = eventually("the run's end", || local.process.ended()).code();
+        let left: Vec<_> = std::fs::read_dir(local.runtime.path().join("inlay")).unwrap().flatten().collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        code
+    };
+    assert_eq!(status(&["sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(status(&["true"]), Some(0));
+    assert_eq!(status(&["no-such-app"]), Some(127));
+}
+
+#[test]
+fn a_killed_window_process_comes_back_with_the_windows_content() {
+    let local = Local::start(&["sleep", "600"], None);
+    let mut client = Steps::new(local.client(&mut Steps::command()));
+    let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+    local.shows("pattern steps", &bytes);
+    let first = child(&local.process, "windows");
+    rustix::process::kill_process(first, Signal::KILL).unwrap();
+    let second = eventually("another window process", || {
+        Some(child_now(&local.process, "windows")?).filter(|pid| *pid != first)
+    });
+    assert_ne!(first, second);
+    local.window("pattern steps");
+    local.shows("pattern steps", &bytes);
+    client.step("pixel");
+    pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+    local.shows("pattern steps", &bytes);
+}
+
+#[test]
+fn nothing_remains_of_a_killed_run() {
+    let mut local = Local::start(&["sleep", "600"], None);
+    let client = Steps::new(local.client(&mut Steps::command()));
+    let family = ["windows", "inlay-agent"].map(|name| child(&local.process, name));
+    local.process.0.kill().unwrap();
+    local.process.0.wait().unwrap();
+    for pid in family {
+        eventually("the end of a process", || rustix::process::test_kill_process(pid).err());
+    }
+    drop(client);
+}
+
+#[test]
+fn a_terminal_takes_keys_and_follows_the_hosts_size() {
+    let xvfb = Xvfb::start();
+    let dir = tempfile::tempdir().unwrap();
+    let (typed, sizes) = (dir.path().join("typed"), dir.path().join("sizes"));
+    let script = format!(
+        "echo hello-from-foot; read line; echo \"$line\" > {}; trap 'stty size > {}' WINCH; while :; do read -t 1 x; done",
+        typed.display(),
+        sizes.display()
+    );
+    let local = Local::start(&["foot", "--title=local foot", "bash", "-c", &script], Some(&xvfb.display));
+    let window = xvfb.find("local foot");
+    xvfb.click(&window);
+    xvfb.type_text("Typed: {it's} \"42\"!\n");
+    let line =
+        eventually("the typed line", || std::fs::read_to_string(&typed).ok().filter(|t| t.ends_with('\n')));
+    assert_eq!(line, "Typed: {it's} \"42\"!\n");
+
+    xvfb.xdotool(&["windowsize", &window, "700", "400"]);
+    let small = eventually("the first size", || read_size(&sizes));
+    xvfb.xdotool(&["windowsize", &window, "1000", "640"]);
+    let large = eventually("the second size", || read_size(&sizes).filter(|s| *s != small));
+    assert!(large.0 > small.0 && large.1 > small.1, "{small:?} {large:?}");
+    eventually("the window's content to follow", || {
+        let size = local.windows().first()?.area;
+        (size.width == 1000 && size.height == 640).then_some(())
+    });
+
+    let class = xvfb.tool("xprop", &["-id", &window, "WM_CLASS"]);
+    assert!(class.contains("\"inlay.local.foot\""), "{class}");
+}
+
+fn read_size(path: &std::path::Path) -> Option<(u32, u32)> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    Some((rows.parse().ok()?, columns.parse().ok()?))
+}
+
+#[test]
+fn closing_the_host_window_ends_the_app_and_ending_the_app_closes_the_window() {
+    let xvfb = Xvfb::start();
+    let mut local = Local::start(&["foot", "--title=to close"], Some(&xvfb.display));
+    let window = xvfb.find("to close");
+    xvfb.click(&window);
+    xvfb.xdotool(&["key", "alt+F4"]);
+    let status = eventually("the app's end", || local.process.ended());
+    assert!(status.code().is_some());
+    assert!(xvfb.is_gone("to close"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let end = dir.path().join("end");
+    let script = format!("while [ ! -e {} ]; do sleep 0.1; done; exit 5", end.display());
+    let mut local = Local::start(&["foot", "--title=to end", "sh", "-c", &script], Some(&xvfb.display));
+    xvfb.find("to end");
+    std::fs::write(&end, "").unwrap();
+    assert_eq!(eventually("the run's end", || local.process.ended()).code(), Some(5));
+    assert!(xvfb.is_gone("to end"));
+}
+
+#[test]
+fn an_idle_window_costs_nothing() {
+    let local = Local::start(&["sleep", "600"], None);
+    let _client = Steps::new(local.client(&mut Steps::command()));
+    local.window("pattern steps");
+    std::thread::sleep(Duration::from_millis(500));
+    let pids = ["windows", "inlay-agent"].map(|name| child(&local.process, name));
+    let before = pids.map(switches);
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let after = pids.map(switches);
+    let woken: Vec<u64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
+    assert!(woken.iter().all(|w| *w <= 2), "woken {woken:?} times in {:?}", start.elapsed());
+}
+
+/// Context switches of a process's main thread.
+fn switches(pid: rustix::process::Pid) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let lines = text.lines().filter(|l| l.contains("ctxt_switches"));
+    lines.filter_map(|l| l.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
+/// The child of a process whose command line has a word.
+fn child_now(parent: &Process, word: &str) -> Option<rustix::process::Pid> {
+    let own = parent.0.id();
+    let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
+    let found = children.split_whitespace().find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(|part| part.ends_with(word.as_bytes()))
+    })?;
+    rustix::process::Pid::from_raw(found.parse().ok()?)
+}
+
+fn child(parent: &Process, word: &str) -> rustix::process::Pid {
+    eventually(&format!("the process {word}"), || child_now(parent, word))
+}
+
+#[test]
+fn without_a_display_the_user_is_told_what_to_do() {
+    let out = std::process::Command::new(program("inlay"))
+        .args(["run", "--local", "foot"])
+        .env_remove("DISPLAY")
+        .env_remove("WAYLAND_DISPLAY")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && out.stdout.is_empty());
+    assert!(text.lines().count() == 1 && text.contains("DISPLAY") && text.contains("--headless"), "{text}");
+}
