@@ -31,6 +31,8 @@ const BATCH: usize = 64;
 const MAX_HANDSHAKES: usize = 32;
 /// Answers to packets without a connection that wait for a receive buffer; more are dropped.
 const MAX_RESETS: usize = 1024;
+/// Warnings that one guest can cause.
+const MAX_WARNINGS: u32 = 16;
 /// Guest ports below this can be bound by root only.
 const FIRST_UNPRIVILEGED_PORT: u32 = 1024;
 /// Host ports of connections that the host opens.
@@ -61,6 +63,8 @@ pub struct Vsock {
     resets: VecDeque<Header>,
     next_local_port: u32,
     tell_reset: bool,
+    /// Warnings about the guest that may still be logged: it must not fill the host's log.
+    warnings_left: u32,
 }
 
 /// What an epoll entry belongs to.
@@ -124,6 +128,7 @@ impl Vsock {
             resets: VecDeque::new(),
             next_local_port: FIRST_LOCAL_PORT,
             tell_reset: false,
+            warnings_left: MAX_WARNINGS,
         })
     }
 
@@ -224,12 +229,12 @@ impl Vsock {
         let key = header.key();
         let room = self.config.limits.connections.saturating_sub(self.config.limits.reserved_for_host);
         if self.guest_opened >= room || self.connections.len() >= self.config.limits.connections {
-            tracing::warn!(port = key.host_port, "the guest has too many connections; one is refused");
+            self.warn(key, "the guest has too many connections; one is refused");
             return false;
         }
         if self.config.privileged_ports.contains(&key.host_port) && key.guest_port >= FIRST_UNPRIVILEGED_PORT
         {
-            tracing::warn!(port = key.host_port, "an unprivileged program of the guest is refused");
+            self.warn(key, "an unprivileged program of the guest is refused");
             return false;
         }
         let stream = match open(&self.port_path(key.host_port)) {
@@ -249,6 +254,13 @@ impl Vsock {
         self.connections.insert(key, connection);
         self.settle(key);
         true
+    }
+
+    fn warn(&mut self, key: Key, what: &str) {
+        if self.warnings_left > 0 {
+            self.warnings_left -= 1;
+            tracing::warn!(port = key.host_port, "{what}");
+        }
     }
 
     fn port_path(&self, port: u32) -> PathBuf {

@@ -59,7 +59,8 @@ pub struct VhostUser {
 impl VhostUser {
     /// Listens on `path` and serves `device` to the first front end that connects. On return the socket exists.
     ///
-    /// `memory` learns of guest RAM each time it changes. An old socket file at `path` is replaced.
+    /// `memory` learns of guest RAM each time it changes. An old socket file at `path` is replaced. The socket's folder
+    /// must be private to the user: who connects first is the front end.
     ///
     /// # Errors
     /// When the socket, the queues or the thread cannot be made.
@@ -84,7 +85,7 @@ impl VhostUser {
         let name = path.file_stem().map_or_else(|| "vhost-user".into(), |n| n.to_string_lossy().into_owned());
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || worker.run(&name, &listener))
+            .spawn(move || worker.run(&name, listener))
             .map_err(VhostUserError::Start)?;
         Ok(Self { stop, thread: Some(thread), path: path.to_owned() })
     }
@@ -168,12 +169,16 @@ enum End {
 }
 
 impl Worker {
-    fn run(&mut self, name: &str, listener: &UnixListener) {
-        let end = match self.accept(listener) {
-            Ok(stream) => match self.serve(stream) {
-                Ok(never) => match never {},
-                Err(end) => end,
-            },
+    fn run(&mut self, name: &str, listener: UnixListener) {
+        let end = match self.accept(&listener) {
+            Ok(stream) => {
+                // One front end for the life of the device: a second one is refused, not left waiting.
+                drop(listener);
+                match self.serve(stream) {
+                    Ok(never) => match never {},
+                    Err(end) => end,
+                }
+            }
             Err(end) => end,
         };
         match &end {

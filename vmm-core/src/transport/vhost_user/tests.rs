@@ -186,6 +186,7 @@ fn gpu_bench() -> GpuBench {
     let handle = VhostUser::spawn(Box::new(gpu), &socket, Some(Box::new(Watcher(tell)))).unwrap();
     let mut machine = Machine::connect(&socket, &GPU_QUEUES);
     machine.start(&[0, 0]);
+    assert!(UnixStream::connect(&socket).is_err(), "a second front end is taken");
     GpuBench { _dir: dir, handle, seen, machine }
 }
 
