@@ -1,0 +1,30 @@
+//! Debian packages that Inlay's tasks need, in one place. Names are those of Debian 12 and 13 alike.
+
+/// To build the workspace (beside Rust, git and a C compiler).
+pub const BUILD: &[&str] = &["pkg-config", "libxkbcommon-dev", "libxkbcommon-x11-dev"];
+
+/// To build guests, and to run them with windows.
+pub const MACHINES: &[&str] = &[
+    "debian-archive-keyring",
+    "e2fsprogs",
+    "libegl1",
+    "libgl1-mesa-dri",
+    "mesa-vulkan-drivers",
+    "mmdebstrap",
+    "uidmap",
+    "xkb-data",
+    "zstd",
+];
+
+/// QEMU, from the backports where the release's own is too old.
+pub const QEMU: &[&str] = &["qemu-system-x86", "qemu-utils"];
+
+/// A desktop without a screen.
+pub const HEADLESS: &[&str] =
+    &["fonts-dejavu-core", "imagemagick", "openbox", "x11-utils", "xdotool", "xvfb"];
+
+/// Apps and tools of the tests.
+pub const TESTS: &[&str] = &["dbus", "foot", "lz4", "xz-utils"];
+
+/// Peers that the benchmarks compare with.
+pub const BENCH: &[&str] = &["waypipe"];
