@@ -305,7 +305,7 @@ mod tests {
         assert!(runs(&folders).is_empty());
         let folder = Folder::make(&folders).unwrap();
         assert!(!abandoned.exists());
-        assert_eq!(runs(&folders), [folder.path.clone()]);
+        assert_eq!(runs(&folders), std::slice::from_ref(&folder.path));
         drop(folder);
         assert!(all(&folders).is_empty());
     }

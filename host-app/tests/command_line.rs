@@ -1,5 +1,6 @@
 //! What the command line says when something is wrong: one clear line, a status that is not 0, nothing half-made. No virtual
 //! machine is started here.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

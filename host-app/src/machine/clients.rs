@@ -34,7 +34,7 @@ pub enum Doing {
         /// The launch.
         id: u64,
     },
-    /// The stream of a command.
+    /// The start of a command, and its stream; they come on different connections, in any order.
     Exec {
         /// The command.
         id: u64,
@@ -45,6 +45,15 @@ pub enum Doing {
     Stop,
 }
 
+/// What has come of a command.
+#[derive(Debug, Default)]
+pub struct ExecParts {
+    /// It runs.
+    pub launched: bool,
+    /// Its stream.
+    pub stream: Option<OwnedFd>,
+}
+
 /// A connected command line.
 #[derive(Debug)]
 pub struct Client {
@@ -53,6 +62,8 @@ pub struct Client {
     pub doing: Doing,
     /// How long it waits at most.
     pub deadline: Option<Instant>,
+    /// What has come of a command that it waits for.
+    pub exec: ExecParts,
     gone: bool,
 }
 
@@ -61,16 +72,24 @@ impl Client {
     pub fn answer(&mut self, reply: &Reply) {
         self.answer_with(reply, Vec::new());
         if !matches!(reply, Reply::Progress(_)) {
-            self.doing = Doing::Nothing;
-            self.deadline = None;
+            self.rest();
         }
     }
 
-    /// Answers with the stream of the command it asked for.
-    pub fn answer_stream(&mut self, stream: OwnedFd) {
+    /// Answers with the stream of the command it asked for, once the command runs.
+    pub fn answer_stream(&mut self) {
+        if !self.exec.launched {
+            return;
+        }
+        let Some(stream) = self.exec.stream.take() else { return };
         self.answer_with(&Reply::Stream, vec![Arc::new(stream)]);
+        self.rest();
+    }
+
+    fn rest(&mut self) {
         self.doing = Doing::Nothing;
         self.deadline = None;
+        self.exec = ExecParts::default();
     }
 
     fn answer_with(&mut self, reply: &Reply, fds: Vec<Arc<OwnedFd>>) {
@@ -127,7 +146,8 @@ impl Clients {
         while self.clients.len() < CLIENTS
             && let Some(connection) = door::accept(&self.listener)
         {
-            self.clients.push(Client { connection, doing: Doing::Nothing, deadline: None, gone: false });
+            let (doing, exec) = (Doing::Nothing, ExecParts::default());
+            self.clients.push(Client { connection, doing, deadline: None, exec, gone: false });
         }
         let mut asked = Vec::new();
         let mut index = 0;

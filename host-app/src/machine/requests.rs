@@ -132,15 +132,21 @@ impl Running {
         Ok(())
     }
 
-    /// An app runs in the guest: whoever asked for it is told, and may wait for its end.
+    /// A program runs in the guest: whoever asked for it is told, and may wait for its end.
     pub(super) fn launched(&mut self, id: u64, pid: u32) {
         for client in self.clients.iter_mut().flat_map(Clients::iter_mut) {
-            let Doing::Launch { id: asked, wait } = client.doing else { continue };
-            if asked == id {
-                client.answer(&Reply::Launched(pid));
-                if wait {
-                    client.doing = Doing::Exit { id };
+            match client.doing {
+                Doing::Launch { id: asked, wait } if asked == id => {
+                    client.answer(&Reply::Launched(pid));
+                    if wait {
+                        client.doing = Doing::Exit { id };
+                    }
                 }
+                Doing::Exec { id: asked, .. } if asked == id => {
+                    client.exec.launched = true;
+                    client.answer_stream();
+                }
+                _ => {}
             }
         }
     }

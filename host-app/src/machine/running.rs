@@ -231,7 +231,8 @@ impl Running {
     fn stream(&mut self, arrival: Arrival) {
         let Role::Stream(wanted) = arrival.hello.role else { return arrival.refuse(Refusal::Role) };
         let asked = |doing| matches!(doing, Doing::Exec { stream, .. } if stream == wanted);
-        let client = self.clients.iter_mut().flat_map(Clients::iter_mut).find(|c| asked(c.doing));
+        let mut clients = self.clients.iter_mut().flat_map(Clients::iter_mut);
+        let client = clients.find(|client| asked(client.doing) && client.exec.stream.is_none());
         let Some(client) = client else { return arrival.refuse(Refusal::UnknownStream) };
         let socket = arrival.welcome(Capabilities::VIRTIO_GPU).map_err(|error| error.to_string()).and_then(
             |connection| {
@@ -240,7 +241,10 @@ impl Running {
             },
         );
         match socket {
-            Ok(socket) => client.answer_stream(socket),
+            Ok(socket) => {
+                client.exec.stream = Some(socket);
+                client.answer_stream();
+            }
             Err(error) => client.answer(&Reply::Failed(format!("the command's stream failed: {error}"))),
         }
     }

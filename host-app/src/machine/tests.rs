@@ -182,10 +182,13 @@ fn a_commands_stream_goes_to_whoever_asked_for_it() {
     let mut agent = bed.agent();
     let mut client = bed.client();
     client.send(&Request::Exec { program: program("cat"), terminal: None }).unwrap();
-    let Command::Exec { stream, .. } = asked(&mut agent) else { panic!("another command") };
+    let Command::Exec { id, stream, .. } = asked(&mut agent) else { panic!("another command") };
     let mut stranger = knock(&bed.sockets.stream(), Role::Stream([7; 16]));
     let mut theirs = bed.arrive(&bed.sockets.stream(), Role::Stream(stream));
     assert!(answer(&mut stranger).is_none(), "no transfer has its id");
+    let early = client.next(Some(Duration::from_millis(100)));
+    assert!(matches!(early, Err(ApiError::TimedOut(_))), "it does not run yet");
+    say(&mut agent, &Report::Launched { id, pid: 9 });
     let (reply, fd) = client.next(Some(SOON)).unwrap();
     assert_eq!(reply, Reply::Stream);
     let mut ours = Connection::new(fd.unwrap()).unwrap();
