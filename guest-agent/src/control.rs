@@ -1,0 +1,69 @@
+//! The control session: commands of the machine process.
+
+use inlay_protocol::control::{Command, Report};
+use rustix::process::Signal;
+
+use crate::agent::{Agent, End};
+use crate::{apps, exec};
+
+/// The session is up: says who the guest is, then what still runs.
+pub fn up(agent: &mut Agent) {
+    agent.report(&Report::Ready { system: system_name() });
+    for (id, pid) in agent.apps.running() {
+        agent.report(&Report::Launched { id, pid });
+    }
+}
+
+/// `PRETTY_NAME` of the guest (os-release(5)).
+fn system_name() -> String {
+    let files = ["/etc/os-release", "/usr/lib/os-release"];
+    let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    pretty_name(&text).unwrap_or_else(|| "Linux".into())
+}
+
+fn pretty_name(os_release: &str) -> Option<String> {
+    let value = os_release.lines().find_map(|line| line.trim().strip_prefix("PRETTY_NAME="))?;
+    let value = value.trim();
+    let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
+    let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
+    Some(value.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+/// Handles one command.
+pub fn handle(agent: &mut Agent, command: Command) {
+    match command {
+        Command::Launch { id, program } => apps::launch(agent, id, &program),
+        Command::Exec { id, program, stream, terminal } => exec::start(agent, id, program, stream, terminal),
+        Command::Signal { id, signal } => match Signal::from_named_raw(signal) {
+            Some(signal) => agent.apps.signal(id, signal),
+            None => tracing::warn!(signal, "the host asks for a signal that there is not"),
+        },
+        Command::PowerOff => power_off(agent),
+        Command::Ping(number) => agent.report(&Report::Pong(number)),
+    }
+}
+
+fn power_off(agent: &mut Agent) {
+    if agent.control.address().is_local() {
+        agent.report(&Report::PoweringOff);
+        agent.end = Some(End::Done);
+        return;
+    }
+    match apps::power_off(agent) {
+        Ok(()) => agent.report(&Report::PoweringOff),
+        Err(error) => agent.report(&Report::PowerOffFailed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_system_is_unquoted() {
+        let text = "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n";
+        assert_eq!(pretty_name(text).as_deref(), Some("Debian GNU/Linux 13 (trixie)"));
+        assert_eq!(pretty_name("PRETTY_NAME=Arch").as_deref(), Some("Arch"));
+        assert_eq!(pretty_name("NAME=x"), None);
+    }
+}

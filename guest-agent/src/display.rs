@@ -1,0 +1,150 @@
+//! The display session: events of the window process. Input path, hop 2 of 4 ends here; the requests of the window path leave in
+//! [`crate::export`] and [`crate::windows`].
+
+use inlay_protocol::display::{AgentCounters, Event, Request, States, SurfaceId};
+use inlay_protocol::geometry::{Rect, Size};
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::State;
+use smithay::wayland::compositor::get_role;
+use smithay::wayland::shell::xdg::{ToplevelState, XDG_TOPLEVEL_ROLE};
+
+use crate::agent::Agent;
+use crate::handlers::{output, xdg_shell};
+use crate::surface::root_of;
+use crate::windows::Stage;
+use crate::{export, inject};
+
+/// Handles one event.
+pub fn handle(agent: &mut Agent, event: Event) {
+    match event {
+        Event::Outputs(outputs) => output::changed(agent, &outputs),
+        Event::ConfigureToplevel { surface, serial, size, states, bounds } => {
+            configure_toplevel(agent, surface, serial, |state| {
+                state.size = size.map(logical);
+                state.bounds = bounds.map(logical);
+                set_states(state, states);
+            });
+        }
+        Event::ConfigurePopup { surface, serial, area, reposition } => {
+            configure_popup(agent, surface, serial, area, reposition);
+        }
+        Event::PopupDone { surface } => xdg_shell::dismiss(agent, surface),
+        Event::Close { surface } => {
+            if let Some(window) = agent.windows.toplevels.get(&surface) {
+                window.handle.send_close();
+            }
+        }
+        Event::Release { surface, number } => export::released(agent, surface, number),
+        Event::Frame { surface, time_ms } => frame(agent, surface, inject::wire_ms(time_ms)),
+        Event::Refresh { surface } => export::refresh(agent, surface),
+        Event::Input(event) => inject::handle(agent, event),
+        Event::QueryCounters => {
+            let counters = counters(agent);
+            agent.send(&Request::Counters(counters));
+        }
+    }
+}
+
+fn logical(size: Size) -> smithay::utils::Size<i32, smithay::utils::Logical> {
+    let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
+    (side(size.width), side(size.height)).into()
+}
+
+fn set_states(state: &mut ToplevelState, states: States) {
+    let known = [
+        (States::MAXIMIZED, State::Maximized),
+        (States::FULLSCREEN, State::Fullscreen),
+        (States::RESIZING, State::Resizing),
+        (States::ACTIVATED, State::Activated),
+        (States::TILED_LEFT, State::TiledLeft),
+        (States::TILED_RIGHT, State::TiledRight),
+        (States::TILED_TOP, State::TiledTop),
+        (States::TILED_BOTTOM, State::TiledBottom),
+        (States::SUSPENDED, State::Suspended),
+    ];
+    for (bit, word) in known {
+        if states.contains(bit) {
+            state.states.set(word);
+        } else {
+            state.states.unset(word);
+        }
+    }
+}
+
+fn configure_toplevel(agent: &mut Agent, id: SurfaceId, host: u32, set: impl FnOnce(&mut ToplevelState)) {
+    let Some(window) = agent.windows.toplevels.get_mut(&id) else { return };
+    if window.stage == Stage::Unmapped || !window.handle.alive() {
+        return;
+    }
+    window.handle.with_pending_state(set);
+    let serial = window.handle.send_configure();
+    window.serials.sent(serial, host);
+    if window.stage == Stage::Asked {
+        window.stage = Stage::Configured;
+    }
+}
+
+fn configure_popup(agent: &mut Agent, id: SurfaceId, host: u32, area: Rect, reposition: Option<u32>) {
+    let Some(window) = agent.windows.popups.get_mut(&id) else { return };
+    if window.stage == Stage::Unmapped || !window.handle.alive() {
+        return;
+    }
+    let positioner = window.positioner;
+    let size = logical(area.size());
+    window.handle.with_pending_state(|state| {
+        state.geometry = smithay::utils::Rectangle::new((area.x, area.y).into(), size);
+        state.positioner = positioner;
+    });
+    let serial = match reposition {
+        Some(token) if window.reposition == Some(token) => {
+            window.reposition = None;
+            Ok(window.handle.send_repositioned(token))
+        }
+        _ => window.handle.send_configure(),
+    };
+    match serial {
+        Ok(serial) => window.serials.sent(serial, host),
+        // The app's version or positioner takes no second place: it stays where it is.
+        Err(_) => {
+            window.serials.settle(host);
+            agent.surfaces.mark(id);
+            return;
+        }
+    }
+    if window.stage == Stage::Asked {
+        window.stage = Stage::Configured;
+    }
+}
+
+/// Frame callbacks of a window's surfaces, and of all surfaces that belong to no window (cursors, drag icons).
+fn frame(agent: &mut Agent, root: SurfaceId, time_ms: u32) {
+    let Some(root) = agent.surfaces.get(root).map(|s| s.wl.clone()) else { return };
+    for surface in agent.surfaces.iter_mut().filter(|s| !s.callbacks.is_empty()) {
+        let of = root_of(&surface.wl);
+        let is_window = || matches!(get_role(&of), Some(XDG_TOPLEVEL_ROLE | "xdg_popup"));
+        if of == root || !is_window() {
+            surface.frame(time_ms);
+        }
+    }
+}
+
+fn counters(agent: &Agent) -> AgentCounters {
+    AgentCounters {
+        commits: agent.exported.commits,
+        copied_bytes: agent.exported.copied_bytes,
+        socket_bytes: agent.display.written(),
+        cpu_micros: cpu_micros(),
+        resident_bytes: resident_bytes().unwrap_or(0),
+    }
+}
+
+fn cpu_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let part = |v: i64| u64::try_from(v).unwrap_or(0);
+    part(time.tv_sec) * 1_000_000 + part(time.tv_nsec) / 1000
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

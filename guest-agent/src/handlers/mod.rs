@@ -1,0 +1,84 @@
+//! What apps say in Wayland, one file per protocol. Window path, hop 1 of 6 begins in [`compositor`].
+
+pub mod compositor;
+pub mod data_device;
+pub mod decoration;
+pub mod output;
+pub mod positioner;
+pub mod seat;
+pub mod shm;
+pub mod viewporter;
+pub mod xdg_shell;
+
+use smithay::reexports::wayland_server::DisplayHandle;
+use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
+use smithay::wayland::compositor::{CompositorClientState, CompositorState};
+use smithay::wayland::cursor_shape::CursorShapeManagerState;
+use smithay::wayland::fractional_scale::FractionalScaleManagerState;
+use smithay::wayland::output::OutputManagerState;
+use smithay::wayland::selection::data_device::DataDeviceState;
+use smithay::wayland::selection::primary_selection::PrimarySelectionState;
+use smithay::wayland::shell::xdg::XdgShellState;
+use smithay::wayland::shell::xdg::decoration::XdgDecorationState;
+use smithay::wayland::shm::ShmState;
+use smithay::wayland::viewporter::ViewporterState;
+
+use crate::agent::Agent;
+
+/// The globals that apps see, each with smithay's state for it.
+pub struct Protocols {
+    /// `wl_compositor`, `wl_subcompositor`.
+    pub compositor: CompositorState,
+    /// `wl_shm`.
+    pub shm: ShmState,
+    /// `xdg_wm_base`.
+    pub xdg_shell: XdgShellState,
+    /// `wl_data_device_manager`.
+    pub data_device: DataDeviceState,
+    /// `zwp_primary_selection_device_manager_v1`.
+    pub primary_selection: PrimarySelectionState,
+    _decoration: XdgDecorationState,
+    _viewporter: ViewporterState,
+    _cursor_shape: CursorShapeManagerState,
+    _fractional_scale: FractionalScaleManagerState,
+    _output: OutputManagerState,
+}
+
+impl Protocols {
+    /// Offers all protocols.
+    #[must_use]
+    pub fn new(display: &DisplayHandle) -> Self {
+        Self {
+            compositor: CompositorState::new_v6::<Agent>(display),
+            shm: ShmState::new::<Agent>(display, []),
+            xdg_shell: XdgShellState::new::<Agent>(display),
+            data_device: DataDeviceState::new::<Agent>(display),
+            primary_selection: PrimarySelectionState::new::<Agent>(display),
+            _decoration: XdgDecorationState::new::<Agent>(display),
+            _viewporter: ViewporterState::new::<Agent>(display),
+            _cursor_shape: CursorShapeManagerState::new::<Agent>(display),
+            _fractional_scale: FractionalScaleManagerState::new::<Agent>(display),
+            _output: OutputManagerState::new_with_xdg_output::<Agent>(display),
+        }
+    }
+}
+
+/// What smithay keeps for each app.
+#[derive(Debug, Default)]
+pub struct AppState {
+    /// Its `wl_compositor` state.
+    pub compositor: CompositorClientState,
+}
+
+impl ClientData for AppState {
+    fn initialized(&self, _: ClientId) {}
+
+    fn disconnected(&self, client: ClientId, reason: DisconnectReason) {
+        match reason {
+            DisconnectReason::ConnectionClosed => tracing::debug!(?client, "an app is gone"),
+            DisconnectReason::ProtocolError(error) => {
+                tracing::warn!(?client, %error, "an app broke the Wayland protocol");
+            }
+        }
+    }
+}

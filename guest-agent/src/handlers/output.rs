@@ -1,0 +1,128 @@
+//! `wl_output` and `xdg_output`: the host's monitors. Before the host said which, there is one of 1920 x 1080.
+
+use inlay_protocol::display::Output as HostOutput;
+use inlay_protocol::geometry::{Rect, Size};
+use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
+use smithay::reexports::wayland_server::DisplayHandle;
+use smithay::reexports::wayland_server::backend::GlobalId;
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::utils::Transform;
+use smithay::wayland::output::OutputHandler;
+
+use crate::agent::Agent;
+use crate::handlers::viewporter;
+
+/// The monitors that apps see.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    list: Vec<(Output, GlobalId)>,
+}
+
+/// The monitor that apps see before the host said anything.
+#[must_use]
+pub fn default_output() -> HostOutput {
+    HostOutput {
+        name: "INLAY-1".into(),
+        area: Rect::new(0, 0, 1920, 1080),
+        mode: Size::new(1920, 1080),
+        refresh: 60_000,
+        scale_120: 120,
+    }
+}
+
+impl Outputs {
+    /// Replaces the monitors: those that stay keep their global.
+    pub fn set(&mut self, display: &DisplayHandle, wanted: &[HostOutput]) {
+        let fallback = [default_output()];
+        let wanted = if wanted.is_empty() { &fallback } else { wanted };
+        self.list.retain(|(output, global)| {
+            let stays = wanted.iter().any(|w| w.name == output.name());
+            if !stays {
+                display.remove_global::<Agent>(global.clone());
+            }
+            stays
+        });
+        for host in wanted {
+            let known = self.list.iter().find(|(output, _)| output.name() == host.name);
+            if let Some((output, _)) = known {
+                update(output, host);
+            } else {
+                let output = Output::new(
+                    host.name.clone(),
+                    PhysicalProperties {
+                        size: millimetres(host.area.size()),
+                        subpixel: Subpixel::Unknown,
+                        make: "Inlay".into(),
+                        model: host.name.clone(),
+                    },
+                );
+                update(&output, host);
+                let global = output.create_global::<Agent>(display);
+                self.list.push((output, global));
+            }
+        }
+        let place = |name: &str| wanted.iter().position(|w| w.name == name);
+        self.list.sort_by_key(|(output, _)| place(&output.name()));
+    }
+
+    /// The scale that apps should draw at, rounded up.
+    #[must_use]
+    pub fn scale(&self) -> i32 {
+        self.list.iter().map(|(o, _)| o.current_scale().integer_scale()).max().unwrap_or(1)
+    }
+
+    /// The scale that apps should draw at.
+    #[must_use]
+    pub fn fractional_scale(&self) -> f64 {
+        self.list.iter().map(|(o, _)| o.current_scale().fractional_scale()).reduce(f64::max).unwrap_or(1.0)
+    }
+
+    /// A surface is shown; the host does not say where, so it counts as shown everywhere.
+    pub fn enter(&self, surface: &WlSurface) {
+        self.list.iter().for_each(|(output, _)| output.enter(surface));
+    }
+}
+
+/// A plausible size of the monitor: the host does not tell it, and apps take 0 for a fault. 96 logical pixels are an inch.
+fn millimetres(size: Size) -> smithay::utils::Size<i32, smithay::utils::Raw> {
+    let side = |pixels: u32| i32::try_from(u64::from(pixels) * 254 / 960).unwrap_or(0);
+    (side(size.width), side(size.height)).into()
+}
+
+fn update(output: &Output, host: &HostOutput) {
+    let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
+    let mode = Mode {
+        size: (side(host.mode.width), side(host.mode.height)).into(),
+        refresh: i32::try_from(host.refresh).unwrap_or(60_000),
+    };
+    let scale = Scale::Custom {
+        advertised_integer: side(host.scale_120.div_ceil(120)),
+        fractional: f64::from(host.scale_120) / 120.0,
+    };
+    if let Some(old) = output.current_mode().filter(|old| *old != mode) {
+        output.delete_mode(old);
+    }
+    output.set_preferred(mode);
+    let place = (host.area.x, host.area.y);
+    output.change_current_state(Some(mode), Some(Transform::Normal), Some(scale), Some(place.into()));
+}
+
+/// The host said its monitors.
+pub fn changed(agent: &mut Agent, outputs: &[HostOutput]) {
+    let mut named: Vec<HostOutput> = Vec::new();
+    for output in outputs {
+        if !named.iter().any(|n| n.name == output.name) {
+            named.push(output.clone());
+        }
+    }
+    agent.outputs.set(&agent.display_handle, &named);
+    let scale = agent.outputs.fractional_scale();
+    for surface in agent.surfaces.iter_mut() {
+        viewporter::prefer(&surface.wl, scale);
+        agent.outputs.enter(&surface.wl);
+    }
+}
+
+impl OutputHandler for Agent {}
+
+smithay::delegate_output!(Agent);

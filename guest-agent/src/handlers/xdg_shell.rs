@@ -1,0 +1,180 @@
+//! `xdg_wm_base`: toplevels and popups. Their life is in [`crate::windows`]; here are the requests of apps.
+
+use inlay_protocol::display::{Act, Edges, SurfaceId};
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::ResizeEdge;
+use smithay::reexports::wayland_server::Resource;
+use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
+use smithay::reexports::wayland_server::protocol::wl_seat::WlSeat;
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::utils::{Logical, Point, Serial};
+use smithay::wayland::shell::xdg::{
+    Configure, PopupSurface, PositionerState, ToplevelSurface, XdgShellHandler, XdgShellState,
+};
+
+use crate::agent::Agent;
+use crate::export::state::point;
+use crate::surface::id_of;
+use crate::windows::{self, Stage};
+
+impl Agent {
+    fn act(&mut self, toplevel: &ToplevelSurface, act: Act) {
+        if let Some(id) = id_of(toplevel.wl_surface()) {
+            windows::act(self, id, act);
+        }
+    }
+
+    /// As [`Agent::act`], for what the protocol wants to be answered by a configure even when nothing changes.
+    fn act_answered(&mut self, toplevel: &ToplevelSurface, act: Act) {
+        self.act(toplevel, act);
+        if !self.display.is_up() && toplevel.is_initial_configure_sent() {
+            toplevel.send_configure();
+        }
+    }
+
+    fn mark_window(&mut self, surface: &WlSurface) {
+        if let Some(id) = id_of(surface) {
+            self.windows.mark(id);
+        }
+    }
+}
+
+impl XdgShellHandler for Agent {
+    fn xdg_shell_state(&mut self) -> &mut XdgShellState {
+        &mut self.protocols.xdg_shell
+    }
+
+    fn new_toplevel(&mut self, toplevel: ToplevelSurface) {
+        if let Some(id) = id_of(toplevel.wl_surface()) {
+            self.outputs.enter(toplevel.wl_surface());
+            self.windows.add_toplevel(id, toplevel);
+        }
+    }
+
+    fn new_popup(&mut self, popup: PopupSurface, positioner: PositionerState) {
+        if let Some(id) = id_of(popup.wl_surface()) {
+            self.outputs.enter(popup.wl_surface());
+            self.windows.add_popup(id, popup, positioner);
+        }
+    }
+
+    fn move_request(&mut self, toplevel: ToplevelSurface, _seat: WlSeat, _serial: Serial) {
+        self.act(&toplevel, Act::Move);
+    }
+
+    fn resize_request(&mut self, toplevel: ToplevelSurface, _: WlSeat, _: Serial, edges: ResizeEdge) {
+        // xdg_toplevel.resize_edge has the bits that the protocol has.
+        let edges = Edges(u8::try_from(edges as u32).unwrap_or(0));
+        if edges.is_sane() {
+            self.act(&toplevel, Act::Resize(edges));
+        }
+    }
+
+    fn show_window_menu(&mut self, toplevel: ToplevelSurface, _: WlSeat, _: Serial, at: Point<i32, Logical>) {
+        self.act(&toplevel, Act::WindowMenu(point(at.x, at.y)));
+    }
+
+    fn maximize_request(&mut self, toplevel: ToplevelSurface) {
+        self.act_answered(&toplevel, Act::Maximize);
+    }
+
+    fn unmaximize_request(&mut self, toplevel: ToplevelSurface) {
+        self.act_answered(&toplevel, Act::Unmaximize);
+    }
+
+    fn fullscreen_request(&mut self, toplevel: ToplevelSurface, _output: Option<WlOutput>) {
+        self.act_answered(&toplevel, Act::Fullscreen);
+    }
+
+    fn unfullscreen_request(&mut self, toplevel: ToplevelSurface) {
+        self.act_answered(&toplevel, Act::Unfullscreen);
+    }
+
+    fn minimize_request(&mut self, toplevel: ToplevelSurface) {
+        self.act(&toplevel, Act::Minimize);
+    }
+
+    fn grab(&mut self, popup: PopupSurface, _seat: WlSeat, _serial: Serial) {
+        // The host decides about the grab itself: it sees the clicks, and answers with popup_done when it is refused.
+        if let Some(id) = id_of(popup.wl_surface())
+            && let Some(window) = self.windows.popups.get_mut(&id)
+        {
+            if window.stage == Stage::Mapped {
+                let error =
+                    smithay::reexports::wayland_protocols::xdg::shell::server::xdg_popup::Error::InvalidGrab;
+                popup.xdg_popup().post_error(error, "a popup must grab before it is mapped");
+            } else {
+                window.grab = true;
+            }
+        }
+    }
+
+    fn reposition_request(&mut self, popup: PopupSurface, positioner: PositionerState, token: u32) {
+        let up = self.display.is_up();
+        let Some(id) = id_of(popup.wl_surface()) else { return };
+        let Some(window) = self.windows.popups.get_mut(&id) else { return };
+        window.positioner = positioner;
+        if up {
+            window.reposition = Some(token);
+            self.windows.mark(id);
+        } else {
+            popup.with_pending_state(|state| {
+                state.geometry = positioner.get_geometry();
+                state.positioner = positioner;
+            });
+            popup.send_repositioned(token);
+        }
+    }
+
+    fn ack_configure(&mut self, surface: WlSurface, configure: Configure) {
+        let Some(id) = id_of(&surface) else { return };
+        match configure {
+            Configure::Toplevel(configure) => {
+                if let Some(window) = self.windows.toplevels.get_mut(&id) {
+                    window.serials.acked(configure.serial);
+                }
+            }
+            Configure::Popup(configure) => {
+                if let Some(window) = self.windows.popups.get_mut(&id) {
+                    window.serials.acked(configure.serial);
+                }
+            }
+        }
+    }
+
+    fn toplevel_destroyed(&mut self, toplevel: ToplevelSurface) {
+        if let Some(id) = id_of(toplevel.wl_surface()) {
+            windows::role_gone(self, id);
+        }
+    }
+
+    fn popup_destroyed(&mut self, popup: PopupSurface) {
+        if let Some(id) = id_of(popup.wl_surface()) {
+            windows::role_gone(self, id);
+        }
+    }
+
+    fn title_changed(&mut self, toplevel: ToplevelSurface) {
+        self.mark_window(toplevel.wl_surface());
+    }
+
+    fn app_id_changed(&mut self, toplevel: ToplevelSurface) {
+        self.mark_window(toplevel.wl_surface());
+    }
+
+    fn parent_changed(&mut self, toplevel: ToplevelSurface) {
+        self.mark_window(toplevel.wl_surface());
+    }
+}
+
+/// `xdg_popup.popup_done` for a popup and all above it, the topmost first.
+pub fn dismiss(agent: &mut Agent, id: SurfaceId) {
+    let mut all = agent.windows.popups_above(id);
+    all.push(id);
+    for popup in all {
+        if let Some(window) = agent.windows.popups.get(&popup) {
+            window.handle.send_popup_done();
+        }
+    }
+}
+
+smithay::delegate_xdg_shell!(Agent);
