@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::{Deserialize, Serialize};
 use vm_memory::ByteValued;
 
 use super::connection::{Connection, Origin, Phase};
-use super::handshake::{Line, confirm, read_line};
+use super::handshake::confirm;
+use super::host::{FIRST_LOCAL_PORT, NO_PORT, READ_EVENTS, Token};
 use super::packet::{HOST_CID, Header, Key, TYPE_STREAM, op};
 use super::{VsockConfig, VsockError};
 use crate::virtio::{Chain, ChainError, Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
@@ -25,20 +25,12 @@ const TX: usize = 1;
 const EVENT: usize = 2;
 const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
 
-/// Events taken from epoll, and connections accepted, per turn.
-const BATCH: usize = 64;
-/// Programs that have connected to the base socket and not yet said what they want; the oldest makes room.
-const MAX_HANDSHAKES: usize = 32;
 /// Answers to packets without a connection that wait for a receive buffer; more are dropped.
 const MAX_RESETS: usize = 1024;
 /// Warnings that one guest can cause.
 const MAX_WARNINGS: u32 = 16;
 /// Guest ports below this can be bound by root only.
 const FIRST_UNPRIVILEGED_PORT: u32 = 1024;
-/// Host ports of connections that the host opens.
-const FIRST_LOCAL_PORT: u32 = 1 << 30;
-/// `VMADDR_PORT_ANY`: no port, so no connection has it. Epoll tokens use it for what is not a connection.
-const NO_PORT: u32 = u32::MAX;
 /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const EVENT_TRANSPORT_RESET: u32 = 0;
 
@@ -51,51 +43,21 @@ pub struct VsockState {
 /// A virtio-vsock device.
 #[derive(Debug)]
 pub struct Vsock {
-    config: VsockConfig,
-    epoll: OwnedFd,
-    listener: UnixListener,
-    handshakes: BTreeMap<u32, UnixStream>,
-    next_handshake: u32,
-    connections: HashMap<Key, Connection>,
-    guest_opened: usize,
+    pub(super) config: VsockConfig,
+    pub(super) epoll: OwnedFd,
+    pub(super) listener: UnixListener,
+    pub(super) handshakes: BTreeMap<u32, UnixStream>,
+    pub(super) next_handshake: u32,
+    pub(super) connections: HashMap<Key, Connection>,
+    pub(super) guest_opened: usize,
     /// Connections that have something for the guest, in turn.
-    ready: VecDeque<Key>,
-    resets: VecDeque<Header>,
-    next_local_port: u32,
-    tell_reset: bool,
+    pub(super) ready: VecDeque<Key>,
+    pub(super) resets: VecDeque<Header>,
+    pub(super) next_local_port: u32,
+    pub(super) tell_reset: bool,
     /// Warnings about the guest that may still be logged: it must not fill the host's log.
-    warnings_left: u32,
+    pub(super) warnings_left: u32,
 }
-
-/// What an epoll entry belongs to.
-enum Token {
-    Listener,
-    Handshake(u32),
-    Connection(Key),
-}
-
-impl Token {
-    fn to_data(&self) -> epoll::EventData {
-        let (high, low) = match self {
-            Self::Listener => (0, NO_PORT),
-            Self::Handshake(id) => (*id, NO_PORT),
-            Self::Connection(key) => (key.guest_port, key.host_port),
-        };
-        epoll::EventData::new_u64(u64::from(high) << 32 | u64::from(low))
-    }
-
-    fn from_data(data: epoll::EventData) -> Option<Self> {
-        let high = u32::try_from(data.u64() >> 32).ok()?;
-        let low = u32::try_from(data.u64() & u64::from(u32::MAX)).ok()?;
-        Some(match (high, low) {
-            (0, NO_PORT) => Self::Listener,
-            (id, NO_PORT) => Self::Handshake(id),
-            (guest_port, host_port) => Self::Connection(Key { guest_port, host_port }),
-        })
-    }
-}
-
-const READ_EVENTS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
 impl Vsock {
     /// Makes the device and listens on the base socket; an old socket file there is replaced.
@@ -114,7 +76,7 @@ impl Vsock {
         let listener = UnixListener::bind(&config.socket).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| VsockError::Epoll(e.into()))?;
-        epoll::add(&epoll, &listener, Token::Listener.to_data(), EventFlags::IN)
+        epoll::add(&epoll, &listener, Token::Listener.to_data(), EventFlags::IN | EventFlags::ET)
             .map_err(|e| VsockError::Epoll(e.into()))?;
         Ok(Self {
             config,
@@ -144,7 +106,7 @@ impl Vsock {
         self.tell_reset = true;
     }
 
-    fn guest_cid(&self) -> u64 {
+    pub(super) fn guest_cid(&self) -> u64 {
         u64::from(self.config.guest_cid)
     }
 
@@ -216,7 +178,7 @@ impl Vsock {
         }
     }
 
-    fn push_reset(&mut self, header: Header) {
+    pub(super) fn push_reset(&mut self, header: Header) {
         if self.resets.len() < MAX_RESETS {
             self.resets.push_back(header);
         } else {
@@ -269,108 +231,10 @@ impl Vsock {
         path.into()
     }
 
-    // --- From the host ---
-
-    fn host_events(&mut self) -> io::Result<()> {
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(BATCH);
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events {
-            match Token::from_data(event.data) {
-                Some(Token::Listener) => self.accept(),
-                Some(Token::Handshake(id)) => self.handshake(id),
-                Some(Token::Connection(key)) => self.connection_event(key, event.flags),
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self) {
-        for _ in 0..BATCH {
-            let Ok((stream, _)) = self.listener.accept() else { return };
-            let id = self.next_handshake;
-            self.next_handshake = self.next_handshake.checked_add(1).unwrap_or(1);
-            if stream.set_nonblocking(true).is_err()
-                || epoll::add(&self.epoll, &stream, Token::Handshake(id).to_data(), READ_EVENTS).is_err()
-            {
-                continue;
-            }
-            if self.handshakes.len() >= MAX_HANDSHAKES {
-                self.handshakes.pop_first();
-            }
-            self.handshakes.insert(id, stream);
-        }
-    }
-
-    fn handshake(&mut self, id: u32) {
-        let Some(stream) = self.handshakes.get(&id) else { return };
-        let line = read_line(stream);
-        if line == Line::Partial {
-            return;
-        }
-        let Some(stream) = self.handshakes.remove(&id) else { return };
-        match line {
-            Line::Connect(port) if self.connections.len() < self.config.limits.connections => {
-                self.host_connects(stream, port);
-            }
-            Line::Connect(port) => tracing::warn!(port, "too many connections; the host's is refused"),
-            _ => tracing::debug!("a program on the base socket does not say CONNECT"),
-        }
-    }
-
-    fn host_connects(&mut self, stream: UnixStream, guest_port: u32) {
-        let Some(key) = self.local_key(guest_port) else { return };
-        let events = epoll::modify(&self.epoll, &stream, Token::Connection(key).to_data(), READ_EVENTS);
-        if let Err(error) = events {
-            tracing::error!(%error, "cannot watch a socket");
-            return;
-        }
-        self.connections.insert(key, Connection::requested(key, stream, self.config.limits.buffer));
-        self.settle(key);
-    }
-
-    /// A host port that no connection to this guest port has.
-    fn local_key(&mut self, guest_port: u32) -> Option<Key> {
-        (0..=self.connections.len()).find_map(|_| {
-            let host_port = self.next_local_port;
-            self.next_local_port = match host_port.checked_add(1) {
-                Some(next) if next != NO_PORT => next,
-                _ => FIRST_LOCAL_PORT,
-            };
-            let key = Key { guest_port, host_port };
-            (!self.connections.contains_key(&key)).then_some(key)
-        })
-    }
-
-    fn connection_event(&mut self, key: Key, flags: EventFlags) {
-        let Some(connection) = self.connections.get_mut(&key) else { return };
-        let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        if connection.phase == Phase::Requested && hung_up {
-            self.push_reset(Header::to_guest(self.guest_cid(), key, op::RST));
-            self.remove(key);
-            return;
-        }
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP) || hung_up {
-            connection.on_readable(hung_up);
-            connection.ask_for_credit();
-        }
-        connection.flush();
-        if connection.is_over() {
-            self.push_reset(Header::to_guest(self.guest_cid(), key, op::RST));
-            self.remove(key);
-        } else {
-            self.settle(key);
-        }
-    }
-
     // --- Both ---
 
     /// After any change of a connection: its place in the ready list, and what epoll watches.
-    fn settle(&mut self, key: Key) {
+    pub(super) fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         if !connection.queued && connection.wants_rx() {
             connection.queued = true;
@@ -386,7 +250,7 @@ impl Vsock {
         }
     }
 
-    fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(&key) {
             if connection.queued {
                 self.ready.retain(|other| *other != key);

@@ -19,6 +19,7 @@
 mod connection;
 mod device;
 mod handshake;
+mod host;
 mod io;
 mod packet;
 #[cfg(test)]
