@@ -275,7 +275,7 @@ mod tests {
         process.show(&Display::Headless).unwrap();
         until(&mut process, |p| p.failed().is_some());
         let why = process.failed().unwrap();
-        assert!(why.contains("exit status: 3") && why.ends_with("inlay: no display :9"), "{why}");
+        assert!(why.contains("exit status: 3") && why.ends_with(": no display :9"), "{why}");
         assert!(process.deadline().is_none());
         process.show(&Display::Any).unwrap();
         assert!(process.pid().is_some(), "a new wish is a new try");
