@@ -98,7 +98,8 @@ collect() {
 	done
 }
 collect order.root virtio_pci virtio_blk ext4
-collect order.rest vmw_vsock_virtio_transport virtio_gpu virtio_rng virtio_net
+# systemd itself asks for autofs4 before it does anything else.
+collect order.rest autofs4 vmw_vsock_virtio_transport virtio_gpu virtio_rng virtio_net
 tar -C "$parts" -cf - . >&"$INLAY_PARTS"
 rm -rf "$parts"
 
