@@ -47,7 +47,7 @@ pub fn start(
     let engine = format!("qemu, {}", if config.accel == Accel::Kvm { "kvm" } else { "tcg" });
     let qemu = Qemu::spawn(&qemu).map_err(|error| match error {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
-        error => MachineError::Engine(error),
+        source => MachineError::Engine { log: paths.serial_log(), source },
     })?;
     Ok(Box::new(QemuGuest { qemu, engine, _devices: devices }))
 }

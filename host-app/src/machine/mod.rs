@@ -151,8 +151,13 @@ pub enum MachineError {
     #[error("no QEMU can be used (`inlay doctor` tells how to get one)")]
     NoEngine(#[source] QemuError),
     /// QEMU does not run it.
-    #[error(transparent)]
-    Engine(QemuError),
+    #[error("the guest cannot be started (what its kernel said, if anything, is in {log})")]
+    Engine {
+        /// The serial log.
+        log: PathBuf,
+        /// Why.
+        source: QemuError,
+    },
     /// A socket, lock or process.
     #[error("{act}")]
     System {
