@@ -126,10 +126,11 @@ impl Loop {
             }
             self.strangers_speak();
             self.agent_speaks();
-            self.desktop_speaks()?;
             self.tick();
             self.answer();
-            self.presenter.flush();
+            // Last before waiting: drawing and requests take events off the display's socket into its library's queue,
+            // and poll would not see them there.
+            while self.desktop_speaks()? {}
         }
     }
 
@@ -293,8 +294,11 @@ impl Loop {
         self.with_session(|session, tools| session.receive(tools));
     }
 
-    fn desktop_speaks(&mut self) -> anyhow::Result<()> {
+    /// Follows the desktop's events; `false` when there were none.
+    fn desktop_speaks(&mut self) -> anyhow::Result<bool> {
+        self.presenter.flush();
         let events = self.presenter.dispatch().context("the display is gone")?;
+        let some = !events.is_empty();
         for event in events {
             if event == HostEvent::Outputs {
                 self.read_interval();
@@ -302,7 +306,7 @@ impl Loop {
             self.with_session(|session, tools| session.host_event(event, tools));
         }
         self.with_session(|session, _| session.flush());
-        Ok(())
+        Ok(some)
     }
 
     fn tick(&mut self) {

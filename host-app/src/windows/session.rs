@@ -465,6 +465,7 @@ impl Session {
     pub fn host_event(&mut self, event: HostEvent, tools: &mut Tools<'_>) -> Result<(), SessionError> {
         match event {
             HostEvent::Configured { window, size, states } => {
+                tracing::debug!(window = window.0, ?size, ?states, "the desktop decided");
                 if let Some(w) = self.windows.get_mut(&window) {
                     let activated = w.wish.states.contains(States::ACTIVATED);
                     w.wish.states = states.set(States::ACTIVATED, activated);
@@ -487,6 +488,12 @@ impl Session {
                 if let Some(w) = self.windows.get_mut(&window) {
                     w.dirty = true;
                 }
+            }
+            HostEvent::Destroyed { window } => {
+                let popup = matches!(self.windows.get(&window).map(|w| &w.role), Some(Role::Popup(..)));
+                self.close_window(window, tools);
+                let surface = window;
+                self.tell(&if popup { Event::PopupDone { surface } } else { Event::Close { surface } })?;
             }
             HostEvent::Close { window } => self.tell(&Event::Close { surface: window })?,
             HostEvent::Focus { window, keys, modifiers } => {
@@ -570,6 +577,7 @@ impl Session {
         }
         for (surface, serial, wish) in due {
             let window::Wish { size, states } = wish;
+            tracing::debug!(surface = surface.0, serial, ?size, ?states, "configure");
             self.tell(&Event::ConfigureToplevel { surface, serial, size, states, bounds: None })?;
         }
         Ok(())
@@ -634,6 +642,7 @@ impl Session {
             window.size = size;
             window.dirty = true;
             window.wish.size = None;
+            tracing::debug!(window = id.0, ?size, "the app insists on its size");
             tools.presenter.resize(id, size);
         }
     }

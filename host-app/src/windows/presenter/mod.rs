@@ -79,6 +79,11 @@ pub enum HostEvent {
         /// Which.
         window: SurfaceId,
     },
+    /// Somebody else destroyed a window (`xkill`): it is gone, and its app is to close.
+    Destroyed {
+        /// Which.
+        window: SurfaceId,
+    },
     /// Another window of ours (or none) has the keyboard focus.
     Focus {
         /// Which toplevel.

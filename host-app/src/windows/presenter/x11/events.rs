@@ -51,7 +51,6 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
         events.push(HostEvent::Focus { window: x11.focus, keys, modifiers });
     }
     events.append(&mut x11.own);
-    x11.connection.flush()?;
     Ok(events)
 }
 
@@ -109,6 +108,13 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         Event::Expose(e) if e.count == 0 => {
             if let Some(id) = x11.by_xid.get(&e.window) {
                 out.push(HostEvent::Exposed { window: *id });
+            }
+        }
+        Event::DestroyNotify(e) => {
+            // Not by us: then it would be forgotten already.
+            if let Some(id) = x11.by_xid.remove(&e.window) {
+                x11.windows.remove(&id);
+                out.push(HostEvent::Destroyed { window: id });
             }
         }
         Event::ClientMessage(e) => message(x11, e, out),
