@@ -185,8 +185,10 @@ impl WindowProcess {
     }
 
     fn died(&mut self, what: &str, lived: Duration) {
-        let why =
-            process::last_line(&self.command.log).map_or_else(|| what.to_owned(), |l| format!("{what}: {l}"));
+        // Its own words, if it had last ones; what it logged before is no reason.
+        let words = process::last_line(&self.command.log);
+        let words = words.as_deref().and_then(|line| line.strip_prefix("inlay: "));
+        let why = words.map_or_else(|| what.to_owned(), |words| format!("{what}: {words}"));
         self.quick_deaths = if lived < QUICK { self.quick_deaths + 1 } else { 1 };
         if self.quick_deaths >= GIVE_UP {
             tracing::error!("{why}; it is not started again");
@@ -275,7 +277,7 @@ mod tests {
         process.show(&Display::Headless).unwrap();
         until(&mut process, |p| p.failed().is_some());
         let why = process.failed().unwrap();
-        assert!(why.contains("exit status: 3") && why.ends_with(": no display :9"), "{why}");
+        assert!(why.ends_with("(exit status: 3): no display :9"), "{why}");
         assert!(process.deadline().is_none());
         process.show(&Display::Any).unwrap();
         assert!(process.pid().is_some(), "a new wish is a new try");
