@@ -181,7 +181,7 @@ pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot
         fs::metadata(disk).map_err(CreateError::io(disk))?;
     }
     let command_line = format!(
-        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 apparmor=0 8250.nr_uarts=1{} systemd.hostname={name} \
+        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 8250.nr_uarts=1{} systemd.hostname={name} \
          systemd.show_status=0 systemd.gpt_auto=0",
         match config.accel {
             // They guard a real processor's speculation; each system call would empty the emulator's page cache.
