@@ -1,0 +1,388 @@
+//! Whole paths through a real Debian guest in a real virtual machine.
+//!
+//! Each test has machines of its own, made from the base image that `cargo xtask test` built before.
+
+mod common;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use common::{Process, Steps, Xvfb, eventually, program, shows, within};
+use inlay::windows::api;
+use inlay_tests::pattern;
+use rustix::process::{Pid, Signal};
+
+/// A slow machine under emulation.
+const BOOT: Duration = Duration::from_secs(300);
+const WIDTH: u32 = 333;
+const HEIGHT: u32 = 217;
+
+/// A machine that is deleted with its handle.
+struct Machine {
+    name: String,
+    display: Option<String>,
+}
+
+impl Machine {
+    fn create(what: &str, display: Option<&str>) -> Self {
+        let name = format!("t{}-{what}", std::process::id());
+        let machine = Self { name, display: display.map(str::to_owned) };
+        machine.ok(&["create", &machine.name, "--memory", "1024"]);
+        machine
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("inlay"));
+        command.args(arguments).env_remove("WAYLAND_DISPLAY").stdin(Stdio::null());
+        match &self.display {
+            Some(display) => command.env("DISPLAY", display),
+            None => command.env_remove("DISPLAY"),
+        };
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; gives what it printed.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let out = self.output(arguments);
+        let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "inlay {arguments:?}: {text}{errors}{}", self.logs());
+        text.into_owned()
+    }
+
+    fn start(&self) {
+        let timeout = BOOT.as_secs().to_string();
+        let mut arguments = vec!["start", &self.name, "--timeout", &timeout];
+        if self.display.is_none() {
+            arguments.push("--headless");
+        }
+        self.ok(&arguments);
+    }
+
+    /// Runs a shell command in the guest.
+    fn guest(&self, script: &str) -> String {
+        self.ok(&["exec", &self.name, "--", "sh", "-c", script])
+    }
+
+    /// Starts a shell command in the guest, with pipes.
+    fn guest_process(&self, script: &str) -> Process {
+        let mut command = self.command(&["exec", &self.name, "--", "sh", "-c", script]);
+        Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    /// Puts a program into the guest.
+    fn install(&self, path: &Path, to: &str) {
+        let mut child = self.guest_process(&format!("cat > {to} && chmod +x {to}"));
+        child.0.stdin.take().unwrap().write_all(&std::fs::read(path).unwrap()).unwrap();
+        let status = within(BOOT, "a copy into the guest", || child.ended());
+        assert!(status.success());
+    }
+
+    fn data(&self) -> PathBuf {
+        Path::new(&std::env::var_os("XDG_DATA_HOME").expect("run by cargo xtask test"))
+            .join("inlay")
+            .join(&self.name)
+    }
+
+    fn runtime(&self) -> PathBuf {
+        let base = std::env::var_os("XDG_RUNTIME_DIR").expect("run by cargo xtask test");
+        Path::new(&base).join("inlay").join(&self.name)
+    }
+
+    fn api(&self) -> PathBuf {
+        self.runtime().join("windows.sock")
+    }
+
+    fn logs(&self) -> String {
+        let tail = |name: &str| {
+            let text = std::fs::read(self.data().join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines: Vec<&str> = text.lines().rev().take(15).collect();
+            format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        ["machine.log", "windows.log", "serial.log"].map(tail).concat()
+    }
+
+    /// What `inlay list` says of it.
+    fn listed(&self) -> serde_json::Value {
+        let all: serde_json::Value = serde_json::from_str(&self.ok(&["list", "--json"])).unwrap();
+        let mine = all.as_array().unwrap().iter().find(|m| m["name"] == self.name.as_str());
+        mine.unwrap_or_else(|| panic!("{} is not listed: {all}", self.name)).clone()
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = self.listed()["pid"].as_i64().expect("the machine runs");
+        Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+    }
+
+    /// The descendant of the machine process whose command line has a word.
+    fn process(&self, word: &str) -> Pid {
+        eventually(&format!("the process {word}"), || {
+            descendants(self.pid()).into_iter().find(|p| says(*p, word))
+        })
+    }
+
+    /// Both disks are clean after at most a journal replay.
+    fn disks_are_sound(&self) {
+        let dir = tempfile::tempdir_in(self.data()).unwrap();
+        let root = dir.path().join("root.raw");
+        let run = |name: &str, arguments: &[&Path]| {
+            let out = Command::new(name).args(arguments).output().unwrap();
+            let text =
+                String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+            (out.status.code(), text)
+        };
+        let path = Path::new;
+        let disk = self.data().join("disk.qcow2");
+        let (status, text) = run("qemu-img", &[path("convert"), path("-O"), path("raw"), &disk, &root]);
+        assert_eq!(status, Some(0), "{text}");
+        for image in [root, self.data().join("home.raw")] {
+            let (status, text) = run("e2fsck", &[path("-p"), &image]);
+            assert!(matches!(status, Some(0 | 1)), "{}: {status:?} {text}", image.display());
+            let (status, text) = run("e2fsck", &[path("-fn"), &image]);
+            assert_eq!(status, Some(0), "{}: {text}", image.display());
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let _ = self.output(&["delete", "--force", &self.name]);
+    }
+}
+
+fn descendants(of: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut open = vec![of];
+    while let Some(pid) = open.pop() {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|p| Pid::from_raw(p.parse().ok()?));
+            open.extend(pids.clone());
+            found.extend(pids);
+        }
+    }
+    found
+}
+
+fn says(pid: Pid, word: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ").contains(word)
+}
+
+fn is_gone(pid: Pid) -> bool {
+    // A zombie that nobody has reaped yet is gone as well.
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    status.is_empty() || status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn apps_are_typed_into_resized_and_closed_and_the_machine_stops_cleanly() {
+    let xvfb = Xvfb::start();
+    let machine = Machine::create("apps", Some(&xvfb.display));
+    machine.start();
+
+    let script =
+        "read line; echo \"$line\" > typed; trap 'stty size > sizes' WINCH; while :; do read -t 1 x; done";
+    machine.ok(&["run", &machine.name, "foot", "--title=guest foot", "bash", "-c", script]);
+    let window = xvfb.find("guest foot");
+    xvfb.click(&window);
+    // The app's shell must be there before it can read.
+    within(BOOT, "the shell in the guest's terminal", || {
+        machine.guest("pgrep -x bash || true").lines().next().map(str::to_owned)
+    });
+    xvfb.type_text("Hello, guest: {1+1} \"2\"\n");
+    let typed = within(BOOT, "the typed line", || {
+        let text = machine.guest("cat typed 2>/dev/null || true");
+        text.ends_with('\n').then_some(text)
+    });
+    assert_eq!(typed, "Hello, guest: {1+1} \"2\"\n");
+
+    let size = |not: &str| {
+        within(BOOT, "a new size of the terminal", || {
+            let text = machine.guest("cat sizes 2>/dev/null || true");
+            (!text.is_empty() && text != not).then_some(text)
+        })
+    };
+    xvfb.xdotool(&["windowsize", &window, "560", "330"]);
+    let small = size("");
+    xvfb.xdotool(&["windowsize", &window, "1000", "640"]);
+    let large = size(&small);
+    let numbers = |text: &str| -> Vec<u32> { text.split_whitespace().map(|n| n.parse().unwrap()).collect() };
+    let (small, large) = (numbers(&small), numbers(&large));
+    assert!(large[0] > small[0] && large[1] > small[1], "{small:?} {large:?}");
+    let class = xvfb.tool("xprop", &["-id", &window, "WM_CLASS"]);
+    assert!(class.contains(&format!("\"inlay.{}.foot\"", machine.name)), "{class}");
+
+    xvfb.click(&window);
+    xvfb.xdotool(&["key", "alt+F4"]);
+    within(BOOT, "the end of the closed app", || {
+        machine.guest("pgrep -x foot || true").is_empty().then_some(())
+    });
+    assert!(xvfb.is_gone("guest foot"));
+
+    let script = "while [ ! -e end ]; do sleep 0.2; done";
+    machine.ok(&["run", &machine.name, "foot", "--title=ends itself", "sh", "-c", script]);
+    xvfb.find("ends itself");
+    machine.guest("touch end");
+    within(BOOT, "the window's end", || xvfb.is_gone("ends itself").then_some(()));
+
+    machine.guest("echo kept > kept && sync");
+    machine.ok(&["stop", &machine.name]);
+    assert_eq!(machine.listed()["state"], "stopped");
+    machine.disks_are_sound();
+}
+
+#[test]
+fn known_pixels_arrive_exactly_and_windows_survive_restarts() {
+    let machine = Machine::create("pixels", None);
+    machine.start();
+    machine.install(&program("inlay-pattern"), "/tmp/inlay-pattern");
+    let wayland = "export XDG_RUNTIME_DIR=/run/user/1000; export WAYLAND_DISPLAY=$(cd $XDG_RUNTIME_DIR; ls | grep -E '^(inlay|wayland)-[0-9]+$' | head -1);";
+    let mut client = Steps::new(machine.guest_process(&format!("{wayland} exec /tmp/inlay-pattern steps")));
+    let counters = || api::counters(&machine.api()).unwrap();
+    let title = "pattern steps";
+    let whole = u64::from(4 * WIDTH * HEIGHT);
+
+    let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+    shows(&machine.api(), title, &bytes);
+    assert_eq!(counters().uploaded_bytes, whole, "the first commit is whole");
+    client.step("pixel");
+    pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+    shows(&machine.api(), title, &bytes);
+    assert_eq!(counters().uploaded_bytes, whole + 4, "one pixel");
+    client.step("rects");
+    for rect in [[0, 0, 17, 3], [200, 100, 33, 55]] {
+        pattern::paint(&mut bytes, WIDTH, rect, 3);
+    }
+    shows(&machine.api(), title, &bytes);
+    let damage = 4 * (17 * 3 + 33 * 55);
+    assert_eq!(counters().uploaded_bytes, whole + 4 + damage, "two rectangles");
+    client.step("subsurface");
+    let above = pattern::picture(5, 57, 31);
+    pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
+    shows(&machine.api(), title, &bytes);
+    client.step("full");
+    let mut bytes = pattern::picture(4, WIDTH, HEIGHT);
+    pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
+    shows(&machine.api(), title, &bytes);
+    let after = counters();
+    assert_eq!(after.dropped, 0);
+    assert!(after.socket_bytes < 16_384, "no pixel went through a socket: {} bytes", after.socket_bytes);
+    let agent = after.agent.expect("the agent's counters");
+    assert!(agent.socket_bytes < 16_384 && agent.copied_bytes < 4 * whole, "{agent:?}");
+
+    // The window process dies: another one shows the same.
+    let first = machine.process("inlay windows");
+    rustix::process::kill_process(first, Signal::KILL).unwrap();
+    within(BOOT, "another window process", || (machine.process("inlay windows") != first).then_some(()));
+    within(BOOT, "the window", || {
+        api::windows(&machine.api()).ok()?.iter().any(|w| w.title == title).then_some(())
+    });
+    shows(&machine.api(), title, &bytes);
+
+    // The agent dies: its service comes back, the windows close and the user is told.
+    // The command's own stream goes with it.
+    let _ = machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-f", "agent/inlay-agent"]);
+    within(BOOT, "the windows' end", || api::windows(&machine.api()).ok()?.is_empty().then_some(()));
+    within(BOOT, "the agent's return", || {
+        let out = machine.output(&["exec", &machine.name, "--", "echo", "back"]);
+        (out.stdout == b"back\n").then_some(())
+    });
+    let log = std::fs::read_to_string(machine.data().join("windows.log")).unwrap();
+    assert!(log.contains("windows were closed"), "{log}");
+    drop(client);
+    machine.ok(&["stop", &machine.name]);
+    machine.disks_are_sound();
+}
+
+#[test]
+fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
+    let machines = [Machine::create("one", None), Machine::create("two", None)];
+    std::thread::scope(|scope| machines.iter().for_each(|m| drop(scope.spawn(|| m.start()))));
+    for machine in &machines {
+        assert_eq!(machine.guest("hostname").trim(), machine.name);
+    }
+    let [one, two] = &machines;
+
+    // Commands: output, errors, input and status.
+    let out = one.output(&["exec", &one.name, "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(
+        (out.stdout.as_slice(), out.stderr.as_slice(), out.status.code()),
+        (&b"out\n"[..], &b"err\n"[..], Some(7))
+    );
+    let out = one.output(&["exec", &one.name, "--", "no-such-command"]);
+    assert_eq!(out.status.code(), Some(127));
+    let out = one.output(&["run", &one.name, "no-such-app"]);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && text.lines().count() == 1 && text.contains("no-such-app"), "{text}");
+
+    // QEMU is killed: the list says so, and the next start works.
+    one.guest("dd if=/dev/urandom of=file bs=1M count=20 2>/dev/null; sync; sha256sum file > sum; sync");
+    let engine = one.process("qemu-system");
+    let keeper = one.pid();
+    rustix::process::kill_process(engine, Signal::KILL).unwrap();
+    within(BOOT, "the failure in the list", || (one.listed()["state"] == "failed").then_some(()));
+    assert!(one.listed()["note"].as_str().is_some_and(|n| !n.is_empty()), "{}", one.listed());
+    eventually("the machine process's end", || is_gone(keeper).then_some(()));
+    one.disks_are_sound();
+    one.start();
+    assert_eq!(one.guest("sha256sum -c --status sum && echo same").trim(), "same");
+
+    // The machine process is killed: nothing of it remains.
+    let keeper = two.pid();
+    let family = descendants(keeper);
+    assert!(family.len() >= 2, "QEMU and the window process: {family:?}");
+    rustix::process::kill_process(keeper, Signal::KILL).unwrap();
+    for pid in family {
+        eventually("the end of a process", || is_gone(pid).then_some(()));
+    }
+    assert_ne!(two.listed()["state"], "running");
+    two.disks_are_sound();
+    two.start();
+    two.ok(&["stop", &two.name]);
+    one.ok(&["stop", &one.name]);
+}
+
+#[test]
+fn a_kernel_that_does_not_boot_is_told_with_the_serial_logs_place() {
+    let machine = Machine::create("noboot", None);
+    let config = Path::new(&std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test"))
+        .join(format!("inlay/machines/{}.toml", machine.name));
+    let text = std::fs::read_to_string(&config).unwrap();
+    let base = text.lines().find_map(|l| l.strip_prefix("base = \"")?.strip_suffix('"')).unwrap().to_owned();
+    let bases = machine.data().parent().unwrap().join(".bases");
+    // A base with the same content, but a kernel that stops at once.
+    let other = format!("{base}-{}", std::process::id());
+    let broken = bases.join(&other);
+    std::fs::create_dir(&broken).unwrap();
+    for entry in std::fs::read_dir(bases.join(&base)).unwrap().flatten() {
+        let to = broken.join(entry.file_name());
+        if entry.file_name() == "vmlinux" {
+            let mut kernel = std::fs::read(entry.path()).unwrap();
+            let half = kernel.len() / 2;
+            kernel[4096..half].fill(0xf4);
+            std::fs::write(to, kernel).unwrap();
+        } else {
+            std::fs::hard_link(entry.path(), to).unwrap();
+        }
+    }
+    std::fs::write(&config, text.replace(&base, &other)).unwrap();
+    let out = machine.output(&["start", &machine.name, "--headless", "--timeout", "20"]);
+    std::fs::remove_dir_all(&broken).unwrap();
+    std::fs::write(&config, text).unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(!out.status.success() && last.contains("serial.log"), "{text}");
+    assert_ne!(machine.listed()["state"], "running");
+}
