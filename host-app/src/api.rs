@@ -33,7 +33,7 @@ pub enum Display {
     Host(Vec<(String, String)>),
 }
 
-/// Variables that say how to reach a display.
+/// Variables that say how to reach a display, and how to draw and log there.
 const DISPLAY_VARIABLES: [&str; 8] = [
     "DISPLAY",
     "XAUTHORITY",

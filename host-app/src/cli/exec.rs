@@ -32,7 +32,8 @@ pub(super) fn exec(args: ExecArgs) -> anyhow::Result<ExitCode> {
     let limit = u32::try_from(machine::START_LIMIT.as_secs()).unwrap_or(u32::MAX);
     let begin = BeginArgs { headless: false, timeout: limit };
     let mut connected = power::connect_or_start(&folders, &name, &begin)?;
-    power::wait_ready(&mut connected.client, &name, Display::from_env(false))?;
+    // A command needs no display: windows stay where they are.
+    power::wait_ready(&mut connected.client, &name, Display::Any)?;
     let command = args.command.first().cloned().unwrap_or_default();
     let terminal = args.terminal.then(terminal_size);
     let env = match std::env::var("TERM") {
