@@ -303,10 +303,17 @@ fn connect(address: &Address) -> io::Result<(OwnedFd, bool)> {
     }
 }
 
+/// `AF_VSOCK` in the type of an address family.
+const FAMILY: libc::sa_family_t = 40;
+/// Bytes of an address.
+const LENGTH: libc::socklen_t = 16;
+const _: () =
+    assert!(FAMILY as libc::c_int == libc::AF_VSOCK && LENGTH as usize == size_of::<libc::sockaddr_vm>());
+
 fn vsock_address(cid: u32, port: u32) -> libc::sockaddr_vm {
     // SAFETY: all bytes of a sockaddr_vm may be zero.
     let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
-    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_family = FAMILY;
     address.svm_cid = cid;
     address.svm_port = port;
     address
@@ -314,7 +321,6 @@ fn vsock_address(cid: u32, port: u32) -> libc::sockaddr_vm {
 
 /// Connects to a port of the host from a privileged source port: no other program of the guest can pose as the agent.
 fn vsock_connect(port: u32) -> io::Result<(OwnedFd, bool)> {
-    const LENGTH: libc::socklen_t = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: plain numbers.
     let raw = unsafe { libc::socket(libc::AF_VSOCK, kind, 0) };

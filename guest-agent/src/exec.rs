@@ -107,7 +107,8 @@ fn step(agent: &mut Agent, id: u64, exec: &mut Exec) -> Result<bool, LinkError> 
             if exec.link.is_down() {
                 exec.link.try_connect()?;
             } else if exec.link.ready()? {
-                return Ok(begin(agent, id, exec));
+                // The host may have sent input together with its welcome.
+                return Ok(begin(agent, id, exec) && step(agent, id, exec)?);
             }
         }
         Stage::Running(running) => {

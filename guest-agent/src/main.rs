@@ -94,6 +94,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let inherited = Inherited::raise();
+    spawn::keep_descriptors();
     apps::adopt_orphans().context("orphans cannot be adopted")?;
     let mut event_loop = EventLoop::<Agent>::try_new().context("no event loop")?;
     let handle = event_loop.handle();
@@ -207,22 +208,27 @@ fn insert_wayland(
 /// SIGCHLD collects programs that ended; SIGTERM and SIGINT end the agent in order.
 fn insert_signals(handle: &LoopHandle<'static, Agent>) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
-    let signals: [(&[i32], fn(&mut Agent)); 2] =
-        [(&[SIGCHLD], apps::reap), (&[SIGTERM, SIGINT], |agent| agent.end = Some(End::Done))];
-    for (numbers, act) in signals {
-        let (read, write) = UnixStream::pair().context("no socket pair")?;
-        read.set_nonblocking(true)?;
-        for number in numbers {
-            signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
-        }
-        let source = Generic::new(read, Interest::READ, Mode::Level);
-        let inserted = handle.insert_source(source, move |_, read, agent| {
-            let mut bytes = [0; 64];
-            while matches!(rustix::io::read(&**read, &mut bytes), Ok(count) if count > 0) {}
-            act(agent);
-            Ok(PostAction::Continue)
-        });
-        inserted.map_err(|error| anyhow::anyhow!("{error}")).context("signals cannot be watched")?;
+    insert_signal(handle, &[SIGCHLD], apps::reap)?;
+    insert_signal(handle, &[SIGTERM, SIGINT], |agent| agent.end = Some(End::Done))
+}
+
+fn insert_signal(
+    handle: &LoopHandle<'static, Agent>,
+    numbers: &[i32],
+    act: fn(&mut Agent),
+) -> anyhow::Result<()> {
+    let (read, write) = UnixStream::pair().context("no socket pair")?;
+    read.set_nonblocking(true)?;
+    for number in numbers {
+        signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
     }
+    let source = Generic::new(read, Interest::READ, Mode::Level);
+    let inserted = handle.insert_source(source, move |_, read, agent| {
+        let mut bytes = [0; 64];
+        while matches!(rustix::io::read(&**read, &mut bytes), Ok(count) if count > 0) {}
+        act(agent);
+        Ok(PostAction::Continue)
+    });
+    inserted.map_err(|error| anyhow::anyhow!("{error}")).context("signals cannot be watched")?;
     Ok(())
 }

@@ -60,6 +60,14 @@ impl Inherited {
     }
 }
 
+/// Makes descriptors that the agent itself was started with close when it starts a program. Its own always do.
+pub fn keep_descriptors() {
+    const CLOSE_ON_EXEC: libc::c_uint = 4;
+    // SAFETY: close_range with plain numbers; with this flag it closes nothing here. Old kernels have no such call: there a
+    // descriptor of the agent's parent may reach programs, which is harmless.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_ON_EXEC) };
+}
+
 /// Starts a program.
 ///
 /// # Errors

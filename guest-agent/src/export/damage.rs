@@ -104,7 +104,7 @@ impl View {
         clippy::cast_sign_loss,
         reason = "clamped to the buffer's sides"
     )]
-    pub fn to_buffer(&self, rect: Rect) -> Option<Rect> {
+    pub fn to_buffer(self, rect: Rect) -> Option<Rect> {
         let whole = self.unscaled();
         let (mut x, mut y) = (f64::from(rect.x), f64::from(rect.y));
         let (mut right, mut bottom) = (rect.right() as f64, rect.bottom() as f64);

@@ -215,29 +215,28 @@ pub fn tree(root: &WlSurface) -> Vec<(WlSurface, Vec<(WlSurface, Child)>)> {
 mod tests {
     use super::*;
 
-    fn attributes(rects: &[(RectangleKind, (i32, i32, i32, i32))]) -> RegionAttributes {
-        let rects =
-            rects.iter().map(|(k, (x, y, w, h))| (*k, Rectangle::new((*x, *y).into(), (*w, *h).into())));
-        RegionAttributes { rects: rects.collect() }
+    fn attributes(rects: &[(RectangleKind, [i32; 4])]) -> RegionAttributes {
+        let rect = |[x, y, w, h]: [i32; 4]| Rectangle::new((x, y).into(), (w, h).into());
+        RegionAttributes { rects: rects.iter().map(|(kind, r)| (*kind, rect(*r))).collect() }
     }
 
     #[test]
     fn a_region_is_what_is_left() {
         let region = attributes(&[
-            (RectangleKind::Add, (0, 0, 100, 100)),
-            (RectangleKind::Subtract, (0, 50, 100, 50)),
-            (RectangleKind::Add, (0, 0, 10, 10)),
+            (RectangleKind::Add, [0, 0, 100, 100]),
+            (RectangleKind::Subtract, [0, 50, 100, 50]),
+            (RectangleKind::Add, [0, 0, 10, 10]),
         ]);
         let rects = exact(&region).unwrap();
         let area: u32 = rects.iter().map(|r| r.width * r.height).sum();
         assert_eq!(area, 5000);
-        let none = attributes(&[(RectangleKind::Subtract, (0, 0, 5, 5))]);
+        let none = attributes(&[(RectangleKind::Subtract, [0, 0, 5, 5])]);
         assert_eq!(exact(&none), Some(Vec::new()));
     }
 
     #[test]
     fn a_long_region_becomes_its_bounds() {
-        let dots: Vec<_> = (0..100).map(|n| (RectangleKind::Add, (n * 10, 0, 1, 1))).collect();
+        let dots: Vec<_> = (0..100).map(|n| (RectangleKind::Add, [n * 10, 0, 1, 1])).collect();
         let region = attributes(&dots);
         assert_eq!(exact(&region), None);
         assert_eq!(region_or_bounds(&region), [Rect::new(0, 0, 991, 1)]);

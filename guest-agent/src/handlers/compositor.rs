@@ -11,7 +11,7 @@ use smithay::reexports::wayland_server::{Client, Resource};
 use smithay::utils::Transform;
 use smithay::wayland::compositor::{
     self, BufferAssignment, CompositorClientState, CompositorHandler, CompositorState,
-    Damage as SurfaceDamage, SurfaceAttributes, SurfaceData,
+    Damage as SurfaceDamage, SubsurfaceCachedState, SurfaceAttributes, SurfaceData,
 };
 use smithay::wayland::viewporter::ensure_viewport_valid;
 
@@ -57,6 +57,7 @@ impl CompositorHandler for Agent {
             compositor::send_surface_state(wl, states, scale, Transform::Normal);
             take_commit(surface, states, now)
         });
+        place_subsurfaces(wl);
         windows::committed(self, id, attached);
         crate::cursor::committed(self, id);
         self.surfaces.mark(id);
@@ -73,6 +74,18 @@ impl CompositorHandler for Agent {
             }
         }
         crate::inject::surface_gone(self, wl);
+    }
+}
+
+/// The places of subsurfaces are applied by their parent's commit (`wl_subsurface.set_position`); smithay keeps them with the
+/// subsurface's own state, where a desynchronised one would not see them until it commits itself.
+fn place_subsurfaces(parent: &WlSurface) {
+    for child in compositor::get_children(parent) {
+        compositor::with_states(&child, |states| {
+            let mut cached = states.cached_state.get::<SubsurfaceCachedState>();
+            let place = cached.pending().location;
+            cached.current().location = place;
+        });
     }
 }
 

@@ -219,7 +219,10 @@ impl Host {
             match display.wait_message::<Request>(Some(time)) {
                 Ok(Some((request, fds))) => self.take(request, fds),
                 Ok(None) => break,
-                Err(error) => panic!("the display session ended: {error}"),
+                Err(error) => {
+                    eprintln!("the display session ended: {error}");
+                    self.display = None;
+                }
             }
         }
         if self.display.is_none() {

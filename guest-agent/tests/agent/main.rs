@@ -1,4 +1,12 @@
-//! The real agent with a host of the test's own and real Wayland clients: a memory file, two sockets and no window.
+//! The real agent with a host of the test's own and real Wayland clients: memory files, two sockets and no window.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod client;
+mod control;
 mod host;
+mod input;
+mod pixels;
 mod programs;
+mod reconnect;
+mod windows;
