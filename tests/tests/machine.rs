@@ -333,7 +333,7 @@ fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
     let keeper = one.pid();
     rustix::process::kill_process(engine, Signal::KILL).unwrap();
     within(BOOT, "the failure in the list", || (one.listed()["state"] == "failed").then_some(()));
-    assert!(one.listed()["note"].as_str().is_some_and(|n| !n.is_empty()), "{}", one.listed());
+    assert!(one.listed()["reason"].as_str().is_some_and(|n| !n.is_empty()), "{}", one.listed());
     eventually("the machine process's end", || is_gone(keeper).then_some(()));
     one.disks_are_sound();
     one.start();
@@ -363,7 +363,7 @@ fn a_kernel_that_does_not_boot_is_told_with_the_serial_logs_place() {
     let base = text.lines().find_map(|l| l.strip_prefix("base = \"")?.strip_suffix('"')).unwrap().to_owned();
     let bases = machine.data().parent().unwrap().join(".bases");
     // A base with the same content, but a kernel that stops at once.
-    let other = format!("{base}-{}", std::process::id());
+    let other = format!("{:016x}", u64::from(std::process::id()));
     let broken = bases.join(&other);
     std::fs::create_dir(&broken).unwrap();
     for entry in std::fs::read_dir(bases.join(&base)).unwrap().flatten() {
