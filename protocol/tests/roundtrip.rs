@@ -1,5 +1,7 @@
 //! Properties of the wire: what is sent comes back, and arbitrary bytes never do harm.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 use inlay_protocol::control::{Command, Exit, LaunchError, Program, Report, TerminalSize};
 use inlay_protocol::display::*;
 use inlay_protocol::framing::{self, Decoder, Message};

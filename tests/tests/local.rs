@@ -1,5 +1,7 @@
 //! Local mode: agent and window process on this kernel, real clients, no virtual machine.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //!
 //! Each test has machines of its own, made from the base image that `cargo xtask test` built before.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 mod common;
 
 use std::io::Write;

@@ -79,7 +79,6 @@ impl Mapping {
 
     /// Its bytes.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.len
     }

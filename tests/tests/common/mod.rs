@@ -271,11 +271,10 @@ impl Xvfb {
     /// The X window with this title, once it is there and mapped.
     pub fn find(&self, title: &str) -> String {
         let name = format!("^{title}$");
-        let id = within(Duration::from_secs(90), &format!("an X window \"{title}\""), || {
+        within(Duration::from_secs(90), &format!("an X window \"{title}\""), || {
             let out = self.xdotool(&["search", "--onlyvisible", "--name", &name]);
             out.lines().last().map(str::to_owned)
-        });
-        id
+        })
     }
 
     /// Whether no X window has this title.

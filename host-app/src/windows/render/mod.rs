@@ -566,7 +566,10 @@ mod tests {
         let bytes: Vec<u8> = (0..333 * 217_u32)
             .flat_map(|i| {
                 let a = i % 256;
-                [(i % (a + 1)) as u8, (i * 3 % (a + 1)) as u8, (i * 7 % (a + 1)) as u8, a as u8]
+                [i, i * 3, i * 7]
+                    .map(|c| u8::try_from(c % (a + 1)).unwrap())
+                    .into_iter()
+                    .chain([u8::try_from(a).unwrap()])
             })
             .collect();
         let texture = filled(&mut renderer, size, &bytes);
