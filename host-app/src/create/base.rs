@@ -167,9 +167,9 @@ fn build(
     let work = bases.join(format!("{WORK}{}", std::process::id()));
     fs::create_dir(&work).map_err(CreateError::io(&work))?;
     let result = build_in(&work, bases, request, &mirror, progress, interrupts);
-    if work.exists() {
+    if let Err(error) = remove_tree(&work) {
         // What failed is worth more than what is left of it, which the next build removes.
-        let _ = fs::remove_dir_all(&work);
+        tracing::warn!("{}: {error}", work.display());
     }
     result
 }
@@ -253,12 +253,22 @@ fn lock(bases: &Path, progress: &dyn Progress, interrupts: &Interrupts) -> Resul
     }
 }
 
+/// Removes a folder, but nothing through a mount in it.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let below = |line: &str| line.split(' ').nth(4).is_some_and(|place| Path::new(place).starts_with(folder));
+    if mounts.lines().any(below) {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "something is mounted in it"));
+    }
+    fs::remove_dir_all(folder)
+}
+
 /// Removes what builds left that were killed; called with the lock held.
 fn remove_unfinished(bases: &Path) -> Result<(), CreateError> {
     for entry in fs::read_dir(bases).map_err(CreateError::io(bases))? {
         let entry = entry.map_err(CreateError::io(bases))?;
         if entry.file_name().to_string_lossy().starts_with(WORK) {
-            fs::remove_dir_all(entry.path()).map_err(CreateError::io(&entry.path()))?;
+            remove_tree(&entry.path()).map_err(CreateError::io(&entry.path()))?;
         }
     }
     Ok(())

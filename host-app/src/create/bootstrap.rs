@@ -79,7 +79,22 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, outputs: &Output
     let root = rustix::process::geteuid().is_root();
     // Ended with us, even when we are killed.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--", "mmdebstrap"]);
+    command.args(["--pdeathsig", "TERM", "--"]);
+    if root {
+        // What mmdebstrap mounts is never seen outside and ends with it, as do all its children: removing the folder
+        // afterwards cannot reach into a mount.
+        command.args([
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+        ]);
+        command.args(["--mount-proc", "--"]);
+    }
+    command.arg("mmdebstrap");
     command.arg(if root { "--mode=root" } else { "--mode=unshare" });
     command.args(["--variant=minbase", "--architectures=amd64", "--format=null"]);
     command.arg("--dpkgopt=force-unsafe-io");
