@@ -42,6 +42,8 @@ pub enum Notice {
         /// The pages of its bytes, in order.
         runs: Vec<Run>,
     },
+    /// The machine is switched off in order: its windows close without a word.
+    Ending,
     /// A resource lost its backing.
     ResourceGone {
         /// The id.
@@ -58,7 +60,7 @@ impl Message for Notice {
         match self {
             Self::Regions(regions) => Invalid::unless(regions.len() <= limits::PENDING_FDS, "memory regions"),
             Self::Resource { runs, .. } => Invalid::unless(runs.len() <= limits::PAGE_RUNS, "page runs"),
-            Self::ResourceGone { .. } => Ok(()),
+            Self::ResourceGone { .. } | Self::Ending => Ok(()),
         }
     }
 

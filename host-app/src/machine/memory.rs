@@ -149,6 +149,13 @@ impl MemoryServer {
             .chain(self.clients.iter().map(|c| (c.connection.fd(), c.connection.wants_write())))
     }
 
+    /// Tells all window processes that the machine is being switched off.
+    pub fn ending(&mut self) {
+        self.clients.retain_mut(|client| {
+            client.connection.queue(&Notice::Ending).and_then(|()| client.connection.flush()).is_ok()
+        });
+    }
+
     /// Takes new window processes and brings all up to date.
     pub fn turn(&mut self) {
         // Empty or not: only its being full would matter.

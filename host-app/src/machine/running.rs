@@ -258,6 +258,7 @@ impl Running {
 
     /// Begins to switch the guest off, or goes on more roughly: by force at once when there is a reason to.
     pub(super) fn stop(&mut self, guest: &mut dyn Guest, forced: Option<String>, grace: Duration) {
+        self.memory.ending();
         if let Some(reason) = forced {
             return self.force(guest, reason);
         }

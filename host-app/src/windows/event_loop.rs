@@ -64,6 +64,8 @@ pub struct Loop {
     last_hidden_tick: Instant,
     interval: Duration,
     received_before: u64,
+    /// The machine is being switched off.
+    ending: bool,
 }
 
 impl Loop {
@@ -96,6 +98,7 @@ impl Loop {
             last_hidden_tick: now,
             interval: Duration::from_micros(16_667),
             received_before: 0,
+            ending: false,
         };
         this.read_interval();
         tracing::info!("windows of {} ({:?})", this.name, options.screen);
@@ -200,6 +203,7 @@ impl Loop {
         loop {
             match connection.next_message::<Notice>() {
                 Ok(Some((notice, fds))) => {
+                    self.ending |= notice == Notice::Ending;
                     if let Err(error) = self.memory.apply(notice, fds) {
                         tracing::warn!("guest memory: {error}");
                     }
@@ -269,7 +273,9 @@ impl Loop {
         self.received_before += session.connection().received();
         let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory);
         let closed = session.end(&mut tools);
-        if let Some(error) = error {
+        if self.ending {
+            tracing::info!("the agent ends with the machine");
+        } else if let Some(error) = error {
             tracing::warn!("the agent of {} is gone ({error}): {closed} windows were closed", self.name);
             if closed > 0 {
                 self.presenter.notice(&format!(

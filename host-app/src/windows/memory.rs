@@ -48,6 +48,8 @@ impl GuestMemory {
                 let backing = Arc::new(Backing::gather(parts)?);
                 self.resources.insert(id, Resource { generation, backing });
             }
+            // For the loop.
+            Notice::Ending => {}
             Notice::ResourceGone { id, generation } => {
                 if self.resources.get(&id).is_some_and(|r| r.generation == generation) {
                     self.resources.remove(&id);

@@ -62,11 +62,12 @@ fn noticed(x11: &mut X11, event: &Event) -> bool {
         Event::ClientMessage(e) => (e.window, e.data.as_data32()[0] == x11.atoms.WM_DELETE_WINDOW),
         _ => return false,
     };
-    let Some(at) = x11.notices.iter().position(|n| n.xid == xid) else { return false };
+    let Some(notice) = x11.notice.take_if(|n| n.xid == xid) else { return false };
     if gone {
-        x11.notices.remove(at).close(x11);
+        notice.close(x11);
     } else {
-        x11.notices[at].draw(x11);
+        notice.draw(x11);
+        x11.notice = Some(notice);
     }
     true
 }

@@ -92,7 +92,7 @@ pub struct X11 {
     left: bool,
     /// The toplevel whose popups are dismissed by clicks elsewhere, and the window that has the pointer grab.
     watched: Option<(SurfaceId, xproto::Window)>,
-    notices: Vec<notice::Notice>,
+    notice: Option<notice::Notice>,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
 }
@@ -147,7 +147,7 @@ impl X11 {
             buttons: Vec::new(),
             left: false,
             watched: None,
-            notices: Vec::new(),
+            notice: None,
             own: Vec::new(),
         })
     }
@@ -439,7 +439,12 @@ impl Presenter for X11 {
 
     fn notice(&mut self, text: &str) {
         match notice::show(self, text) {
-            Ok(notice) => self.notices.push(notice),
+            Ok(notice) => {
+                // One at a time: a guest must not cover the desktop with them.
+                if let Some(before) = self.notice.replace(notice) {
+                    before.close(self);
+                }
+            }
             Err(error) => tracing::warn!("a notice cannot be shown: {error:#}"),
         }
     }
