@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -237,6 +237,7 @@ fn lock(bases: &Path, progress: &dyn Progress, interrupts: &Interrupts) -> Resul
         .truncate(false)
         .open(&path)
         .map_err(CreateError::io(&path))?;
+    let begin = Instant::now();
     let mut told = false;
     loop {
         match file.try_lock() {
@@ -244,7 +245,7 @@ fn lock(bases: &Path, progress: &dyn Progress, interrupts: &Interrupts) -> Resul
             Err(TryLockError::Error(error)) => return Err(CreateError::io(&path)(error)),
             Err(TryLockError::WouldBlock) => {}
         }
-        if !told {
+        if !told && begin.elapsed() > Duration::from_secs(1) {
             progress.note("waiting for another base image to be finished");
             told = true;
         }
