@@ -29,6 +29,8 @@ use crate::{control, display};
 
 /// Pause between frame callbacks while no host shows anything.
 const IDLE_FRAME: Duration = Duration::from_secs(1);
+/// Pause between two looks for the pool's device.
+const POOL_PAUSE: Duration = Duration::from_millis(25);
 /// How long a host on the same kernel may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -261,7 +263,9 @@ impl Agent {
             tracing::debug!(%error, "an app does not take its events");
         }
         let idle = (!self.display.is_up()).then_some(self.next_idle_frame);
-        let due = [self.display.due(), self.control.due(), idle, crate::exec::due(self)];
+        let no_pool = self.surfaces.is_any_dirty() && self.display.is_up() && !self.recycler.is_ready();
+        let pool = no_pool.then_some(now + POOL_PAUSE);
+        let due = [self.display.due(), self.control.due(), idle, pool, crate::exec::due(self)];
         due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 

@@ -82,6 +82,9 @@ pub fn say(agent: &mut Agent) {
         },
     };
     if agent.cursor.said.as_ref() != Some(&cursor) {
+        if let Cursor::Surface { surface, .. } = &cursor {
+            agent.surfaces.know(*surface);
+        }
         agent.send(&Request::Cursor(cursor.clone()));
         agent.cursor.said = Some(cursor);
     }

@@ -103,7 +103,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (listener, name) = listen(&runtime_dir)?;
     let settings = settings(arguments, &runtime_dir, &name);
     tracing::info!(wayland_display = settings.wayland_display, "Wayland socket");
-    let mut agent = Agent::new(handle.clone(), display.handle(), settings, pool(arguments)?);
+    let mut agent = Agent::new(handle.clone(), display.handle(), settings, pool(arguments));
     agent.apps.set_inherited(inherited);
     insert_wayland(&handle, listener, display)?;
     insert_signals(&handle)?;
@@ -164,13 +164,12 @@ fn listen(dir: &Path) -> anyhow::Result<(ListeningSocket, String)> {
     anyhow::bail!("all Wayland socket names in {} are taken", dir.display())
 }
 
-fn pool(arguments: &Arguments) -> anyhow::Result<Box<dyn Pool>> {
-    let local = arguments.display.is_local();
-    Ok(match arguments.pool {
+fn pool(arguments: &Arguments) -> Box<dyn Pool> {
+    match arguments.pool {
         PoolChoice::Memfd => Box::new(MemfdPool),
-        PoolChoice::Auto if local => Box::new(MemfdPool),
-        PoolChoice::Auto | PoolChoice::VirtioGpu => Box::new(VirtioGpuPool::open()?),
-    })
+        PoolChoice::Auto if arguments.display.is_local() => Box::new(MemfdPool),
+        PoolChoice::Auto | PoolChoice::VirtioGpu => Box::new(VirtioGpuPool::default()),
+    }
 }
 
 fn insert_wayland(

@@ -73,6 +73,8 @@ pub struct Surface {
     pub again: bool,
     /// Frame callbacks that the app waits for.
     pub callbacks: Vec<WlCallback>,
+    /// The host was told of it in this connection.
+    pub known: bool,
     /// Frame callbacks were added since the commit that was sent last.
     pub asks_frame: bool,
 }
@@ -90,6 +92,7 @@ impl Surface {
             last: None,
             again: false,
             callbacks: Vec::new(),
+            known: false,
             asks_frame: false,
         }
     }
@@ -114,6 +117,7 @@ impl Surface {
     pub fn disconnected(&mut self) {
         self.slots.disconnected();
         self.last = None;
+        self.known = false;
         self.again = true;
     }
 }
@@ -164,6 +168,13 @@ impl Surfaces {
         self.map.values_mut()
     }
 
+    /// The host is told of this surface.
+    pub fn know(&mut self, id: SurfaceId) {
+        if let Some(surface) = self.map.get_mut(&id) {
+            surface.known = true;
+        }
+    }
+
     /// Marks a surface: its tree is looked at after this turn of the loop.
     pub fn mark(&mut self, id: SurfaceId) {
         self.dirty.insert(id);
@@ -172,6 +183,12 @@ impl Surfaces {
     /// Marks all of them.
     pub fn mark_all(&mut self) {
         self.dirty.extend(self.map.keys());
+    }
+
+    /// Whether any surface is marked.
+    #[must_use]
+    pub fn is_any_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Takes the marks.

@@ -273,6 +273,7 @@ fn say_toplevel(agent: &mut Agent, id: SurfaceId) {
     }
     window.said = Some(state.clone());
     let early = std::mem::take(&mut window.early);
+    agent.surfaces.know(id);
     agent.send(&Request::Toplevel(state));
     early.into_iter().for_each(|act| agent.send(&Request::Act { surface: id, act }));
 }
@@ -291,6 +292,7 @@ fn say_popup(agent: &mut Agent, id: SurfaceId) {
         grab: window.grab,
         reposition: window.reposition,
     };
+    agent.surfaces.know(id);
     agent.send(&Request::Popup(popup));
 }
 

@@ -39,6 +39,9 @@ pub fn flush(agent: &mut Agent) {
         return;
     }
     crate::windows::say_changed(agent);
+    if !agent.recycler.is_ready() {
+        return;
+    }
     let mut roots: Vec<(SurfaceId, WlSurface)> = Vec::new();
     for id in agent.surfaces.take_dirty() {
         let Some(surface) = agent.surfaces.get(id) else { continue };
@@ -140,6 +143,7 @@ fn finish(agent: &mut Agent, mut commit: Commit) -> Option<Commit> {
     surface.slots.sent(commit.number, commit.content.is_some());
     surface.again = false;
     surface.asks_frame = false;
+    surface.known = true;
     surface.last = Some(Commit { damage: Vec::new(), ..commit.clone() });
     if let Some((request, fds)) = news {
         agent.display.send_with(&request, fds);

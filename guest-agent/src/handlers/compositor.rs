@@ -67,7 +67,7 @@ impl CompositorHandler for Agent {
         let Some(id) = id_of(wl) else { return };
         windows::role_gone(self, id);
         if let Some(surface) = self.surfaces.remove(id) {
-            let known = surface.last.is_some() || surface.number > 0;
+            let known = surface.known;
             export::retire(self, surface);
             if known {
                 self.send(&Request::DestroySurface { surface: id });

@@ -1,6 +1,7 @@
 //! Keys. Input path, hop 3 of 4: from the host's messages into the seat.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::input::Modifiers;
@@ -18,16 +19,74 @@ const XKB_OFFSET: u32 = 8;
 /// How keys repeat until the host says otherwise: milliseconds before, keys a second.
 const REPEAT: (i32, i32) = (600, 25);
 
-/// Adds the keyboard to the seat, with the layout `us` until the host sends its keymap. Without XKB data in the guest there is
-/// no keyboard until then.
+/// Where libxkbcommon finds its data.
+const XKB_ROOTS: [&str; 2] = ["/usr/share/X11/xkb", "/usr/share/xkeyboard-config-2"];
+
+/// XKB data with one key: folder, file, text.
+const SMALLEST_DATA: [(&str, &str, &str); 5] = [
+    (
+        "rules",
+        "evdev",
+        "! model = keycodes\n * = inlay\n! model = types\n * = inlay\n! model = compat\n * = inlay\n\
+         ! model layout = symbols\n * * = inlay\n",
+    ),
+    ("keycodes", "inlay", "default xkb_keycodes \"inlay\" { minimum = 8; maximum = 255; <ESC> = 9; };\n"),
+    (
+        "types",
+        "inlay",
+        "default xkb_types \"inlay\" { type \"ONE_LEVEL\" { modifiers = none; level_name[Level1] = \"Any\"; }; };\n",
+    ),
+    ("compat", "inlay", "default xkb_compatibility \"inlay\" { };\n"),
+    ("symbols", "inlay", "default xkb_symbols \"inlay\" { key <ESC> { [ Escape ] }; };\n"),
+];
+
+/// Adds the keyboard to the seat, with the layout `us` until the host sends its keymap. Without XKB data in the guest its keys
+/// mean nothing until then.
 pub fn add(agent: &mut Agent) {
-    match agent.seat.add_keyboard(XkbConfig::default(), REPEAT.0, REPEAT.1) {
+    let added = if xkb_data_is_there() {
+        agent.seat.add_keyboard(XkbConfig::default(), REPEAT.0, REPEAT.1).map_err(anyhow::Error::from)
+    } else {
+        tracing::warn!(
+            "no XKB data (xkb-data) in this system: keys mean nothing until the host's keymap comes"
+        );
+        add_without_data(agent)
+    };
+    match added {
         Ok(keyboard) => {
             agent.input.keyboard = Some(keyboard);
             refresh_state(agent);
         }
-        Err(error) => tracing::warn!(%error, "no default keymap (is xkb-data installed?): no keyboard"),
+        Err(error) => tracing::error!(%error, "there is no keyboard"),
     }
+}
+
+/// Whether libxkbcommon finds its data. It must not be asked without: then it has no context, and no error either.
+fn xkb_data_is_there() -> bool {
+    let root = std::env::var_os("XKB_CONFIG_ROOT").map(PathBuf::from);
+    let roots = root.map_or_else(|| XKB_ROOTS.map(PathBuf::from).to_vec(), |root| vec![root]);
+    roots.iter().any(|root| root.join("rules/evdev").is_file())
+}
+
+/// Adds a keyboard with the smallest XKB data there can be: one key. The host's keymap holds all it needs in itself.
+fn add_without_data(agent: &mut Agent) -> anyhow::Result<KeyboardHandle<Agent>> {
+    let dir = agent.settings.runtime_dir.join(format!("inlay-xkb-{}", std::process::id()));
+    for (folder, file, text) in SMALLEST_DATA {
+        let folder = dir.join(folder);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(file), text)?;
+    }
+    let before = std::env::var_os("XKB_CONFIG_ROOT");
+    // SAFETY: this process has one thread.
+    unsafe { std::env::set_var("XKB_CONFIG_ROOT", &dir) };
+    let added = agent.seat.add_keyboard(XkbConfig::default(), REPEAT.0, REPEAT.1);
+    match before {
+        // SAFETY: as above.
+        Some(before) => unsafe { std::env::set_var("XKB_CONFIG_ROOT", before) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var("XKB_CONFIG_ROOT") },
+    }
+    std::fs::remove_dir_all(&dir)?;
+    Ok(added?)
 }
 
 /// Remembers smithay's XKB state, which is another one after each keymap.

@@ -17,6 +17,11 @@ use inlay_protocol::handshake::Capabilities;
 
 /// Makes pool buffers.
 pub trait Pool {
+    /// Whether buffers can be made by now. The agent starts early in a machine's boot, when its device may be missing.
+    fn is_ready(&mut self) -> bool {
+        true
+    }
+
     /// A new buffer of at least `size` bytes, zeroed.
     ///
     /// # Errors

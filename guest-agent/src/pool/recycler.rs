@@ -61,6 +61,11 @@ impl Recycler {
         }
     }
 
+    /// Whether the pool can make buffers by now.
+    pub fn is_ready(&mut self) -> bool {
+        self.pool.is_ready()
+    }
+
     /// A buffer of at least `bytes`; its contents are anything.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use inlay_protocol::display::Backing;
 use inlay_protocol::handshake::Capabilities;
@@ -108,10 +109,14 @@ pub enum OpenError {
     Open(String, #[source] io::Error),
 }
 
-/// The pool inside a machine.
+/// The pool inside a machine. The render node is opened when it is there and may be opened: the agent starts before the
+/// guest's device manager.
 #[derive(Debug)]
 pub struct VirtioGpuPool {
-    device: Rc<File>,
+    device: Option<Rc<File>>,
+    since: Instant,
+    tried: Option<Instant>,
+    complained: bool,
 }
 
 /// A GEM handle, closed when dropped.
@@ -121,27 +126,31 @@ pub struct Handle {
     handle: u32,
 }
 
-impl VirtioGpuPool {
-    /// Opens the first render node of the driver `virtio_gpu`.
-    ///
-    /// # Errors
-    /// When there is none, or it may not be opened.
-    pub fn open() -> Result<Self, OpenError> {
-        let mut failed = None;
-        for minor in 128..192 {
-            let path = format!("/dev/dri/renderD{minor}");
-            match OpenOptions::new().read(true).write(true).open(&path) {
-                Ok(device) if driver_name(&device).is_ok_and(|name| name == "virtio_gpu") => {
-                    tracing::info!(path, "virtio-gpu pool");
-                    return Ok(Self { device: Rc::new(device) });
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => failed = Some(OpenError::Open(path, error)),
-            }
-        }
-        Err(failed.unwrap_or(OpenError::None))
+/// Pause between two attempts to open the render node, and time until its lack is worth a warning.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+impl Default for VirtioGpuPool {
+    fn default() -> Self {
+        Self { device: None, since: Instant::now(), tried: None, complained: false }
     }
+}
+
+/// Opens the first render node of the driver `virtio_gpu`.
+fn open() -> Result<File, OpenError> {
+    let mut failed = None;
+    for minor in 128..192 {
+        let path = format!("/dev/dri/renderD{minor}");
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(device) if driver_name(&device).is_ok_and(|name| name == "virtio_gpu") => {
+                tracing::info!(path, "virtio-gpu pool");
+                return Ok(device);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => failed = Some(OpenError::Open(path, error)),
+        }
+    }
+    Err(failed.unwrap_or(OpenError::None))
 }
 
 /// The name of a DRM device's driver.
@@ -171,7 +180,27 @@ fn shape(size: usize) -> (usize, usize) {
 }
 
 impl Pool for VirtioGpuPool {
+    fn is_ready(&mut self) -> bool {
+        if self.device.is_some() || self.tried.is_some_and(|at| at.elapsed() < PAUSE.0) {
+            return self.device.is_some();
+        }
+        self.tried = Some(Instant::now());
+        match open() {
+            Ok(device) => self.device = Some(Rc::new(device)),
+            Err(error) if !self.complained && self.since.elapsed() > PAUSE.1 => {
+                self.complained = true;
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no windows until there is a virtio-gpu"
+                );
+            }
+            Err(_) => {}
+        }
+        self.device.is_some()
+    }
+
     fn create(&self, size: usize) -> io::Result<Buffer> {
+        let device = self.device.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let (width, height) = shape(size);
         let size = width * height * 4;
         let narrow = |n: usize| u32::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
@@ -188,15 +217,15 @@ impl Pool for VirtioGpuPool {
             ..ResourceCreate::default()
         };
         // SAFETY: the opcode belongs to this struct, which holds no pointers.
-        unsafe { ioctl(&*self.device, Updater::<RESOURCE_CREATE, _>::new(&mut create))? };
-        let handle = Handle { device: self.device.clone(), handle: create.bo_handle };
+        unsafe { ioctl(&**device, Updater::<RESOURCE_CREATE, _>::new(&mut create))? };
+        let handle = Handle { device: device.clone(), handle: create.bo_handle };
         let mut info = ResourceInfo { bo_handle: handle.handle, ..ResourceInfo::default() };
         // SAFETY: as above.
-        unsafe { ioctl(&*self.device, Updater::<RESOURCE_INFO, _>::new(&mut info))? };
+        unsafe { ioctl(&**device, Updater::<RESOURCE_INFO, _>::new(&mut info))? };
         let mut map = Map { handle: handle.handle, ..Map::default() };
         // SAFETY: as above.
-        unsafe { ioctl(&*self.device, Updater::<MAP, _>::new(&mut map))? };
-        let mapping = Mapping::new(self.device.as_fd(), map.offset, size)?;
+        unsafe { ioctl(&**device, Updater::<MAP, _>::new(&mut map))? };
+        let mapping = Mapping::new(device.as_fd(), map.offset, size)?;
         let backing = Backing::VirtioGpu { resource: info.res_handle };
         Ok(Buffer { mapping, backing, fd: None, _handle: Some(handle) })
     }

@@ -84,6 +84,11 @@ impl Host {
     }
 
     pub fn start_without_display() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The agent with environment entries of its own, without a display session.
+    pub fn start_with(environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listeners = ["control", "display", "stream"].map(|name| {
             let listener = UnixListener::bind(dir.path().join(name)).unwrap();
@@ -97,6 +102,7 @@ impl Host {
             .arg("--runtime-dir")
             .arg(dir.path())
             .env("XDG_RUNTIME_DIR", dir.path())
+            .envs(environment.iter().copied())
             .spawn()
             .unwrap();
         let (control, role) = accept(&listeners[0]);

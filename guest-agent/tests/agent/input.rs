@@ -248,3 +248,31 @@ fn the_host_s_monitors_are_the_guest_s() {
     second.mapped(&mut host, &buffer);
     told(&mut second, &mut host, &Told::Scale(2));
 }
+
+#[test]
+fn without_xkb_data_the_host_s_keymap_is_enough() {
+    let keymap = {
+        let host = Host::start();
+        let client = Client::new(&host);
+        let text = client.state.told.iter().find_map(|t| match t {
+            Told::Keymap(text) => Some(text.trim_end_matches('\0').to_string()),
+            _ => None,
+        });
+        text.unwrap()
+    };
+    let mut host = Host::start_with(&[("XKB_CONFIG_ROOT", "/no/such/directory")]);
+    host.accept_display();
+    let mut client = Client::new(&host);
+    let buffer = client.buffer(10, 10);
+    let (_window, surface) = client.mapped(&mut host, &buffer);
+    host.input(InputEvent::Keymap(keymap));
+    let modifiers = Modifiers { locked: 2, ..Modifiers::default() };
+    host.input(InputEvent::KeyboardEnter { surface, keys: vec![], modifiers });
+    client.until(&mut host, "the whole keymap", |told| match told {
+        Told::Keymap(text) if text.contains("<AC01>") => Some(()),
+        _ => None,
+    });
+    told(&mut client, &mut host, &Told::Modifiers { depressed: 0, locked: 2, group: 0 });
+    host.input(InputEvent::Key { time_ms: 1, key: 30, pressed: true });
+    told(&mut client, &mut host, &Told::Key { key: 30, pressed: true });
+}

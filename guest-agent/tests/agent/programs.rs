@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use inlay_protocol::control::{Exit, Report};
-use inlay_protocol::display::{Event, States};
-use inlay_protocol::geometry::Size;
+use inlay_protocol::display::{Decoration, Event, States};
+use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
 use crate::host::{Host, Manners, POLITE};
@@ -69,4 +69,41 @@ fn foot_is_typed_into_resized_and_closed() {
     });
     host.until("its window is gone", |host| host.toplevels.is_empty());
     assert!(host.end().success());
+}
+
+#[test]
+fn a_gtk_window_opens_its_menu() {
+    let mut host = Host::start();
+    host.launch(1, &["gtk3-demo", "--run=combobox"]);
+    let mut found = None;
+    host.until("the dialog over the main window", |host| {
+        let mut dialogs = host.toplevels.values().filter(|t| t.parent.is_some());
+        found = dialogs.next().map(|t| t.surface).filter(|id| host.is_mapped(*id));
+        found.is_some()
+    });
+    let window = found.unwrap();
+    // GTK draws its own frame with a shadow around it: the window's geometry is less than its surface.
+    let commit = host.surfaces[&window].clone();
+    let geometry = commit.geometry.unwrap();
+    assert_eq!(host.toplevels[&window].decoration, Decoration::ClientSide);
+    assert!(geometry.x > 0 && geometry.width < commit.size.width);
+    host.input(InputEvent::KeyboardEnter { surface: window, keys: vec![], modifiers: Modifiers::default() });
+    // The first box is below the title bar.
+    let (x, y) = (f64::from(geometry.x) + f64::from(geometry.width) / 2.0, f64::from(geometry.y) + 90.0);
+    host.input(InputEvent::PointerEnter { surface: window, x, y });
+    for (time_ms, pressed) in [(1000, true), (1100, false)] {
+        host.input(InputEvent::PointerButton { time_ms, button: 0x110, pressed });
+        host.serve_for(Duration::from_millis(100));
+    }
+    host.until("its menu", |host| host.popups.len() == 1);
+    let popup = host.popups.values().next().unwrap().clone();
+    assert!(popup.grab && popup.parent == window, "{popup:?}");
+    let area = Rect::of_size(popup.positioner.size);
+    host.send(&Event::ConfigurePopup { surface: popup.surface, serial: 5, area, reposition: None });
+    host.until("its menu is drawn", |host| host.is_mapped(popup.surface));
+    assert!(host.pixels(popup.surface).iter().any(|byte| *byte != 0));
+    host.send(&Event::PopupDone { surface: popup.surface });
+    host.until("its menu is gone", |host| host.popups.is_empty());
+    host.send(&Event::Close { surface: window });
+    host.until("the dialog is gone", |host| !host.toplevels.contains_key(&window));
 }
