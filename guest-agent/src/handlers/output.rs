@@ -7,6 +7,7 @@ use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::GlobalId;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::Transform;
+use smithay::wayland::compositor::{send_surface_state, with_states};
 use smithay::wayland::output::OutputHandler;
 
 use crate::agent::Agent;
@@ -116,9 +117,12 @@ pub fn changed(agent: &mut Agent, outputs: &[HostOutput]) {
         }
     }
     agent.outputs.set(&agent.display_handle, &named);
-    let scale = agent.outputs.fractional_scale();
+    let (whole, scale) = (agent.outputs.scale(), agent.outputs.fractional_scale());
     for surface in agent.surfaces.iter_mut() {
         viewporter::prefer(&surface.wl, scale);
+        with_states(&surface.wl, |states| {
+            send_surface_state(&surface.wl, states, whole, Transform::Normal);
+        });
         agent.outputs.enter(&surface.wl);
     }
 }

@@ -1,7 +1,5 @@
 //! Keys, modifiers and pointer, from the host's messages to what an app is told.
 
-use std::time::Duration;
-
 use inlay_protocol::display::{Cursor, Event, Output, Request, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{AxisSource, InputEvent, Modifiers, Scroll};
@@ -239,8 +237,7 @@ fn the_host_s_monitors_are_the_guest_s() {
         scale_120,
     };
     host.send(&Event::Outputs(vec![output("A-1", 0, 240), output("B-1", 1280, 120)]));
-    host.serve_for(Duration::from_millis(50));
-    client.roundtrip();
+    told(&mut client, &mut host, &Told::Scale(2));
     let mut second = Client::new(&host);
     let names = second.globals("wl_output");
     assert_eq!(names, 2);

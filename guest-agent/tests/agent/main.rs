@@ -5,6 +5,7 @@
 mod client;
 mod control;
 mod host;
+mod hostile;
 mod input;
 mod pixels;
 mod programs;
