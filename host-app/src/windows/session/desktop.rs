@@ -1,0 +1,118 @@
+//! Input path, hop 2 of 4: what the desktop tells, aimed at the right surface.
+
+use std::time::Instant;
+
+use inlay_protocol::display::{Event, States, SurfaceId};
+use inlay_protocol::input::InputEvent;
+
+use super::{Session, SessionError, Tools};
+use crate::windows::presenter::{HostEvent, Presenter};
+use crate::windows::window::Role;
+
+impl Session {
+    /// Follows what the desktop tells.
+    ///
+    /// # Errors
+    /// When the agent cannot be told.
+    pub fn host_event(&mut self, event: HostEvent, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        match event {
+            HostEvent::Configured { window, size, states } => {
+                tracing::debug!(window = window.0, ?size, ?states, "the desktop decided");
+                if let Some(w) = self.windows.get_mut(&window) {
+                    let activated = w.wish.states.contains(States::ACTIVATED);
+                    w.wish.states = states.set(States::ACTIVATED, activated);
+                    w.dirty |= w.size != size;
+                    w.size = size;
+                    let content = self.scene.get(window).map(|s| s.geometry().size());
+                    if content != Some(size) || w.wish.size.is_some() {
+                        w.wish.size = (!size.is_empty()).then_some(size);
+                    }
+                    w.misfit_since = None;
+                }
+            }
+            HostEvent::Visible { window, visible } => {
+                if let Some(w) = self.windows.get_mut(&window) {
+                    w.visible = visible;
+                    w.dirty |= visible;
+                }
+            }
+            HostEvent::Exposed { window } => {
+                if let Some(w) = self.windows.get_mut(&window) {
+                    w.dirty = true;
+                }
+            }
+            HostEvent::Destroyed { window } => {
+                let popup = matches!(self.windows.get(&window).map(|w| &w.role), Some(Role::Popup(..)));
+                self.close_window(window, tools);
+                let surface = window;
+                self.tell(&if popup { Event::PopupDone { surface } } else { Event::Close { surface } })?;
+            }
+            HostEvent::Close { window } => self.tell(&Event::Close { surface: window })?,
+            HostEvent::Focus { window, keys, modifiers } => {
+                if window.is_none() {
+                    self.dismiss_popups(None)?;
+                }
+                for (id, w) in &mut self.windows {
+                    w.wish.states = w.wish.states.set(States::ACTIVATED, Some(*id) == window);
+                }
+                self.focus.host(window, keys, modifiers);
+                self.update_focus(tools.presenter)?;
+            }
+            HostEvent::ClickOutside { window } => self.dismiss_popups(window)?,
+            HostEvent::Input(input) => self.input(input)?,
+            HostEvent::Outputs => self.say_all(tools.presenter)?,
+        }
+        self.configure_all(Instant::now())
+    }
+
+    /// Dismisses popups with a grab, unless they belong to the toplevel that was clicked (its app decides).
+    pub(super) fn dismiss_popups(&mut self, clicked: Option<SurfaceId>) -> Result<(), SessionError> {
+        let grabs: Vec<SurfaceId> = self.grabs().collect();
+        for popup in grabs.into_iter().rev() {
+            if clicked.is_none() || self.toplevel_of(popup) != clicked {
+                self.tell(&Event::PopupDone { surface: popup })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Open popups that took a grab, oldest first.
+    pub(super) fn grabs(&self) -> impl Iterator<Item = SurfaceId> {
+        self.windows
+            .iter()
+            .filter(|(_, w)| w.is_open() && matches!(&w.role, Role::Popup(p, _) if p.grab))
+            .map(|(id, _)| *id)
+    }
+
+    pub(super) fn grab_changed(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let top = self.grabs().last();
+        presenter.watch_clicks(top.and_then(|popup| self.toplevel_of(popup)));
+        self.update_focus(presenter)
+    }
+
+    /// Keys go to the newest popup with a grab in the focused toplevel, else to the toplevel.
+    pub(super) fn update_focus(&mut self, _presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let focused = self.focus.window();
+        let grab = self.grabs().filter(|p| focused.is_some() && self.toplevel_of(*p) == focused).last();
+        let target = grab.or_else(|| focused.filter(|f| self.is_open(*f)));
+        if let Some(input) = self.focus.aim(target) {
+            self.tell(&Event::Input(input))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn input(&mut self, mut input: InputEvent) -> Result<(), SessionError> {
+        let pointed = match &input {
+            InputEvent::PointerEnter { surface, .. } => Some(*surface),
+            _ => self.focus.pointed(),
+        };
+        if let InputEvent::PointerEnter { x, y, .. } | InputEvent::PointerMotion { x, y, .. } = &mut input
+            && let Some(surface) = pointed.and_then(|s| self.scene.get(s))
+        {
+            let corner = surface.geometry();
+            *x += f64::from(corner.x);
+            *y += f64::from(corner.y);
+        }
+        if self.focus.passes(&input) { self.tell(&Event::Input(input)) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,180 @@
+//! Window path, hop 6 of 6: what a commit does to its window, configures, and the tick.
+
+use std::time::{Duration, Instant};
+
+use inlay_protocol::display::{Cursor, Event, States, SurfaceId};
+use inlay_protocol::geometry::Size;
+
+use super::{Session, SessionError, Tools};
+use crate::windows::presenter::Presenter;
+use crate::windows::render::Drawn;
+use crate::windows::scene::{Means, Outcome};
+use crate::windows::window::{Role, Wish};
+
+/// How long a window keeps a size that its app does not follow, before it takes the app's.
+const MISFIT: Duration = Duration::from_millis(300);
+
+impl Session {
+    /// Moves a surface's commits on and follows what came of it.
+    pub(super) fn advance(
+        &mut self,
+        surface: SurfaceId,
+        now: Instant,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
+        let root = self.scene.root(surface);
+        let visible = self.windows.get(&root).is_none_or(|w| w.visible);
+        let mut means =
+            Means { buffers: &mut self.buffers, memory: tools.memory, renderer: &mut *tools.renderer };
+        for outcome in self.scene.advance(surface, visible, now, &mut means) {
+            match outcome {
+                Outcome::Released(surface, number) => {
+                    self.uploads.note(surface, number);
+                    self.tell(&Event::Release { surface, number })?;
+                }
+                Outcome::Dropped(surface) => self.tell(&Event::Refresh { surface: Some(surface) })?,
+                Outcome::Applied(surface) => self.applied(surface, now, tools)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        surface: SurfaceId,
+        now: Instant,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
+        if matches!(self.cursor, Cursor::Surface { surface: s, .. } if s == surface) {
+            self.show_cursor(tools.presenter);
+        }
+        let root = self.scene.root(surface);
+        let wants_frame = self.scene.get(surface).and_then(|s| s.state()).is_some_and(|s| s.wants_frame);
+        let Some(window) = self.windows.get_mut(&root) else {
+            return Ok(());
+        };
+        window.dirty = true;
+        window.wants_frame |= wants_frame;
+        if root != surface {
+            return Ok(());
+        }
+        let Some(content) = self.scene.get(root) else { return Ok(()) };
+        window.acknowledge(content.state().and_then(|s| s.acked));
+        let size = content.geometry().size();
+        match (content.is_mapped() && !size.is_empty(), window.is_open()) {
+            (true, false) => self.open(root, size, tools)?,
+            (false, true) => self.close_window(root, tools),
+            (true, true) => self.fit(root, size, now, tools.presenter),
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// Compares the app's size with the host's. An app that chose another size by itself gets it with the next tick.
+    pub(super) fn fit(&mut self, root: SurfaceId, size: Size, now: Instant, presenter: &mut dyn Presenter) {
+        let Some(window) = self.windows.get_mut(&root) else { return };
+        let misfit = size != window.size;
+        match &mut window.role {
+            Role::Toplevel(_) => window.misfit_since = misfit.then(|| window.misfit_since.unwrap_or(now)),
+            Role::Popup(_, area) if misfit => {
+                (area.width, area.height) = (size.width, size.height);
+                window.size = size;
+                presenter.place_popup(root, *area);
+            }
+            Role::Popup(..) => {}
+        }
+    }
+
+    /// Sends the configures that are due.
+    pub(super) fn configure_all(&mut self, now: Instant) -> Result<(), SessionError> {
+        let mut due = Vec::new();
+        for (id, window) in &mut self.windows {
+            if matches!(window.role, Role::Toplevel(_))
+                && let Some(wish) = window.configure(self.serial + 1, now)
+            {
+                self.serial += 1;
+                due.push((*id, self.serial, wish));
+            }
+        }
+        for (surface, serial, wish) in due {
+            let Wish { size, states } = wish;
+            tracing::debug!(surface = surface.0, serial, ?size, ?states, "configure");
+            self.tell(&Event::ConfigureToplevel { surface, serial, size, states, bounds: None })?;
+        }
+        Ok(())
+    }
+
+    /// One tick of the display: draws dirty windows and sends frames. `hidden` is set once a second: apps of windows that
+    /// cannot be seen then get their frame callbacks, so that none hangs.
+    ///
+    /// # Errors
+    /// When the agent cannot be told.
+    pub fn tick(&mut self, hidden: bool, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        let now = Instant::now();
+        let time_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ids: Vec<SurfaceId> = self.windows.keys().copied().collect();
+        for id in ids {
+            self.settle_size(id, now, tools);
+            let Some(window) = self.windows.get_mut(&id) else { continue };
+            let due = if window.visible {
+                window.dirty || window.wants_frame
+            } else {
+                hidden && window.wants_frame
+            };
+            if !due || !window.is_open() {
+                continue;
+            }
+            if window.visible && window.dirty {
+                let quads = self.scene.quads(id);
+                if let Some(target) = &mut window.target {
+                    window.dirty = tools.renderer.draw(target, window.size, &quads) == Drawn::Later;
+                }
+            }
+            window.wants_frame = false;
+            self.scene.ticked(&self.scene.tree(id));
+            self.tell(&Event::Frame { surface: id, time_ms })?;
+        }
+        // Surfaces without a window: cursor images.
+        if let Cursor::Surface { surface, .. } = self.cursor {
+            self.scene.ticked(&[surface]);
+            if self.scene.get(surface).and_then(|s| s.state()).is_some_and(|s| s.wants_frame) {
+                self.tell(&Event::Frame { surface, time_ms })?;
+            }
+        }
+        tools.renderer.submit();
+        for surface in self.scene.waiting() {
+            self.advance(surface, now, tools)?;
+        }
+        self.configure_all(now)?;
+        self.flush()
+    }
+
+    /// Gives a window the size that its app insists on, once the desktop left it alone for a moment.
+    pub(super) fn settle_size(&mut self, id: SurfaceId, now: Instant, tools: &mut Tools<'_>) {
+        let content = self.scene.get(id).map(|s| s.geometry().size());
+        let Some(window) = self.windows.get_mut(&id) else { return };
+        let Some(since) = window.misfit_since else { return };
+        let Some(size) = content.filter(|s| !s.is_empty()) else { return };
+        let held = States(States::MAXIMIZED.0 | States::FULLSCREEN.0);
+        let free = window.wish.states.0 & held.0 == 0;
+        let patient = window.wish.size.is_none() || now.duration_since(since) >= MISFIT;
+        if window.is_open() && free && patient && !window.is_settling(now) && !window.has_news() {
+            window.misfit_since = None;
+            window.size = size;
+            window.dirty = true;
+            window.wish.size = None;
+            tracing::debug!(window = id.0, ?size, "the app insists on its size");
+            tools.presenter.resize(id, size);
+        }
+    }
+
+    /// Whether the next tick has something to do, and whether only hidden windows wait.
+    #[must_use]
+    pub fn wants_tick(&self) -> (bool, bool) {
+        let open = || self.windows.values().filter(|w| w.is_open());
+        let now = open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
+            || !self.scene.waiting().is_empty()
+            || self.windows.values().any(|w| matches!(w.role, Role::Toplevel(_)) && w.has_news());
+        (now, open().any(|w| !w.visible && w.wants_frame))
+    }
+}

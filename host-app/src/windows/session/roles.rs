@@ -1,0 +1,195 @@
+//! Toplevels and popups of the agent: their windows open with the first content and close with the last.
+
+use inlay_protocol::display::{Act, Cursor, Event, Popup, States, SurfaceId, Toplevel};
+use inlay_protocol::geometry::{Rect, Size};
+use inlay_protocol::limits;
+
+use super::{Session, SessionError, Tools};
+use crate::windows::placement;
+use crate::windows::presenter::{Image, Presenter};
+use crate::windows::window::{self, Role, Window};
+
+impl Session {
+    pub(super) fn open(
+        &mut self,
+        root: SurfaceId,
+        size: Size,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
+        let Some(window) = self.windows.get(&root) else { return Ok(()) };
+        let states = self.early.remove(&root).unwrap_or_default();
+        let opened = match &window.role {
+            Role::Toplevel(toplevel) => {
+                let look = window::look(toplevel, &self.machine, |p| self.is_open(p));
+                tools.presenter.open_toplevel(root, &look, size, states, tools.renderer)
+            }
+            Role::Popup(popup, area) => {
+                if !self.is_open(popup.parent) {
+                    return self.tell(&Event::PopupDone { surface: root });
+                }
+                let area = Rect { width: size.width, height: size.height, ..*area };
+                tools.presenter.open_popup(root, popup.parent, area, tools.renderer)
+            }
+        };
+        match opened {
+            Ok(target) => {
+                if let Some(window) = self.windows.get_mut(&root) {
+                    window.target = Some(target);
+                    window.size = size;
+                    window.dirty = true;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("a window cannot be opened: {error:#}");
+                return match self.windows.get(&root).map(|w| &w.role) {
+                    Some(Role::Popup(..)) => self.tell(&Event::PopupDone { surface: root }),
+                    _ => Ok(()),
+                };
+            }
+        }
+        self.grab_changed(tools.presenter)
+    }
+
+    pub(super) fn is_open(&self, surface: SurfaceId) -> bool {
+        self.windows.get(&surface).is_some_and(Window::is_open)
+    }
+
+    pub(super) fn close_window(&mut self, root: SurfaceId, tools: &mut Tools<'_>) {
+        // Popups of it go first: they are drawn in relation to it.
+        let children: Vec<SurfaceId> = self
+            .windows
+            .iter()
+            .filter(|(_, w)| w.is_open() && matches!(&w.role, Role::Popup(p, _) if p.parent == root))
+            .map(|(id, _)| *id)
+            .collect();
+        for child in children {
+            if child != root {
+                self.close_window(child, tools);
+            }
+        }
+        if let Some(window) = self.windows.get_mut(&root)
+            && window.target.take().is_some()
+        {
+            window.misfit_since = None;
+            window.forget_configured();
+            window.wish = window::Wish::default();
+            tools.presenter.close(root);
+        }
+    }
+
+    pub(super) fn drop_window(&mut self, surface: SurfaceId, tools: &mut Tools<'_>) {
+        self.close_window(surface, tools);
+        self.early.remove(&surface);
+        if self.windows.remove(&surface).is_some()
+            && let Err(error) = self.grab_changed(tools.presenter)
+        {
+            tracing::debug!("focus after a closed window: {error}");
+        }
+    }
+
+    /// Closes all windows: the agent is gone.
+    pub fn end(mut self, tools: &mut Tools<'_>) -> usize {
+        let open: Vec<SurfaceId> =
+            self.windows.iter().filter(|(_, w)| w.is_open()).map(|(id, _)| *id).collect();
+        let toplevels = open.iter().filter(|id| matches!(self.windows[*id].role, Role::Toplevel(_))).count();
+        for id in open {
+            self.close_window(id, tools);
+        }
+        tools.presenter.watch_clicks(None);
+        tools.presenter.flush();
+        toplevels
+    }
+
+    pub(super) fn toplevel(&mut self, toplevel: Toplevel, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        let surface = toplevel.surface;
+        if self.windows.len() >= limits::SURFACES {
+            return Err(SessionError::Nonsense("too many windows"));
+        }
+        if toplevel.parent == Some(surface) {
+            return Err(SessionError::Nonsense("a toplevel that is its own parent"));
+        }
+        match self.windows.get_mut(&surface) {
+            Some(Window { role: Role::Popup(..), .. }) => {
+                return Err(SessionError::Nonsense("a popup that becomes a toplevel"));
+            }
+            Some(window) => window.role = Role::Toplevel(toplevel.clone()),
+            None => {
+                self.windows.insert(surface, Window::announced(Role::Toplevel(toplevel.clone())));
+            }
+        }
+        if self.is_open(surface) {
+            let look = window::look(&toplevel, &self.machine, |p| self.is_open(p));
+            tools.presenter.update(surface, &look);
+        }
+        Ok(())
+    }
+
+    pub(super) fn popup(&mut self, popup: Popup, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        let surface = popup.surface;
+        if self.windows.len() >= limits::SURFACES {
+            return Err(SessionError::Nonsense("too many windows"));
+        }
+        if self.toplevel_of(popup.parent).is_none() || popup.parent == surface {
+            // The parent went at the same moment; the app is told to take the popup back.
+            return self.tell(&Event::PopupDone { surface });
+        }
+        let monitor = tools.presenter.monitor(popup.parent);
+        let area = placement::place(&popup.positioner, monitor);
+        let reposition = popup.reposition;
+        match self.windows.get_mut(&surface) {
+            Some(Window { role: Role::Toplevel(_), .. }) => {
+                return Err(SessionError::Nonsense("a toplevel that becomes a popup"));
+            }
+            Some(window) => {
+                window.role = Role::Popup(popup, area);
+                if window.is_open() {
+                    tools.presenter.place_popup(surface, area);
+                }
+            }
+            None => {
+                self.windows.insert(surface, Window::announced(Role::Popup(popup, area)));
+            }
+        }
+        self.serial += 1;
+        self.tell(&Event::ConfigurePopup { surface, serial: self.serial, area, reposition })
+    }
+
+    /// The toplevel that a popup hangs on; itself for a toplevel.
+    pub(super) fn toplevel_of(&self, surface: SurfaceId) -> Option<SurfaceId> {
+        let mut at = surface;
+        for _ in 0..limits::TREE_DEPTH {
+            match &self.windows.get(&at)?.role {
+                Role::Toplevel(_) => return Some(at),
+                Role::Popup(popup, _) => at = popup.parent,
+            }
+        }
+        None
+    }
+
+    pub(super) fn act(&mut self, surface: SurfaceId, act: Act, tools: &mut Tools<'_>) {
+        if self.is_open(surface) {
+            tools.presenter.act(surface, act);
+        } else if self.windows.contains_key(&surface) {
+            let early = self.early.entry(surface).or_default();
+            *early = match act {
+                Act::Maximize => early.set(States::MAXIMIZED, true),
+                Act::Unmaximize => early.set(States::MAXIMIZED, false),
+                Act::Fullscreen => early.set(States::FULLSCREEN, true),
+                Act::Unfullscreen => early.set(States::FULLSCREEN, false),
+                Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => *early,
+            };
+        }
+    }
+
+    pub(super) fn show_cursor(&self, presenter: &mut dyn Presenter) {
+        let image = match &self.cursor {
+            Cursor::Hidden => Image::Hidden,
+            Cursor::Named(name) => Image::Named(name.clone()),
+            Cursor::Surface { surface, hotspot } => match self.scene.get(*surface).and_then(|s| s.image()) {
+                Some((size, bytes)) => Image::Pixels { size: *size, bytes: bytes.clone(), hotspot: *hotspot },
+                None => return,
+            },
+        };
+        presenter.set_cursor(image);
+    }
+}
