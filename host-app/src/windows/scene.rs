@@ -371,7 +371,7 @@ fn take(
         return Step::Drop;
     };
     let mut bytes = 0;
-    for rect in damage {
+    for rect in damage.into_iter().flat_map(bands) {
         let done = means.renderer.upload(&texture, rect, |to, pitch, room| {
             // SAFETY: the ring hands out `room` writable bytes of the device's memory, which is not guest memory.
             let copied = unsafe { backing.copy_rect(content, rect, to, pitch, room) };
@@ -385,6 +385,17 @@ fn take(
     let small = content.size.width <= CURSOR_SIDE && content.size.height <= CURSOR_SIDE;
     let image = small.then(|| backing.pixels(content)).flatten().map(|pixels| (content.size, pixels));
     Step::Taken { texture: Some(texture), bytes, image }
+}
+
+/// Bands of whole rows that need no more than some megabytes of the upload ring at once.
+fn bands(rect: Rect) -> impl Iterator<Item = Rect> {
+    const MOST: u32 = 2 << 20;
+    let rows = (MOST / rect.width.max(1)).max(1);
+    (0..rect.height.div_ceil(rows)).map(move |band| {
+        let top = band * rows;
+        let height = rows.min(rect.height - top);
+        Rect { y: rect.y.saturating_add_unsigned(top), height, ..rect }
+    })
 }
 
 /// Damage inside the content; the whole of it when the rectangles together are no smaller.
@@ -558,6 +569,16 @@ mod tests {
         let now = Instant::now();
         let flood = (1..10).try_for_each(|n| f.scene.commit(commit(n, vec![]), now));
         assert!(matches!(flood, Err(SceneError::Flood)));
+    }
+
+    #[test]
+    fn bands_cover_a_rectangle_once() {
+        for rect in [Rect::new(3, 5, 16_384, 16_384), Rect::new(0, 7, 1, 3), Rect::new(1, 1, 1920, 1080)] {
+            let all: Vec<Rect> = bands(rect).collect();
+            assert_eq!(all.iter().map(|r| r.height).sum::<u32>(), rect.height);
+            assert!(all.windows(2).all(|w| w[0].bottom() == i64::from(w[1].y)));
+            assert!(all.iter().all(|r| r.width == rect.width && r.width * r.height <= 2 << 20));
+        }
     }
 
     #[test]

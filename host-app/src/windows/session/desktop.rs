@@ -43,14 +43,18 @@ impl Session {
             }
             HostEvent::Destroyed { window } => {
                 let popup = matches!(self.windows.get(&window).map(|w| &w.role), Some(Role::Popup(..)));
-                self.close_window(window, tools);
-                let surface = window;
-                self.tell(&if popup { Event::PopupDone { surface } } else { Event::Close { surface } })?;
+                if popup {
+                    self.dismiss(window, tools)?;
+                } else {
+                    self.close_window(window, tools);
+                    self.tell(&Event::Close { surface: window })?;
+                }
+                self.grab_changed(tools.presenter)?;
             }
             HostEvent::Close { window } => self.tell(&Event::Close { surface: window })?,
             HostEvent::Focus { window, keys, modifiers } => {
                 if window.is_none() {
-                    self.dismiss_popups(None)?;
+                    self.dismiss_popups(None, tools)?;
                 }
                 for (id, w) in &mut self.windows {
                     w.wish.states = w.wish.states.set(States::ACTIVATED, Some(*id) == window);
@@ -58,22 +62,34 @@ impl Session {
                 self.focus.host(window, keys, modifiers);
                 self.update_focus(tools.presenter)?;
             }
-            HostEvent::ClickOutside { window } => self.dismiss_popups(window)?,
+            HostEvent::ClickOutside { window } => self.dismiss_popups(window, tools)?,
             HostEvent::Input(input) => self.input(input)?,
             HostEvent::Outputs => self.say_all(tools.presenter)?,
         }
         self.configure_all(Instant::now())
     }
 
-    /// Dismisses popups with a grab, unless they belong to the toplevel that was clicked (its app decides).
-    pub(super) fn dismiss_popups(&mut self, clicked: Option<SurfaceId>) -> Result<(), SessionError> {
+    /// Dismisses popups with a grab, unless they belong to the toplevel that was clicked (its app decides). Their windows
+    /// close at once, whatever the app does: an app must not keep the pointer, nor cover the desktop.
+    fn dismiss_popups(
+        &mut self,
+        clicked: Option<SurfaceId>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
         let grabs: Vec<SurfaceId> = self.grabs().collect();
         for popup in grabs.into_iter().rev() {
             if clicked.is_none() || self.toplevel_of(popup) != clicked {
-                self.tell(&Event::PopupDone { surface: popup })?;
+                self.dismiss(popup, tools)?;
             }
         }
-        Ok(())
+        self.grab_changed(tools.presenter)
+    }
+
+    /// Closes a popup's window for good and tells the app.
+    fn dismiss(&mut self, popup: SurfaceId, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        self.close_window(popup, tools);
+        self.windows.remove(&popup);
+        self.tell(&Event::PopupDone { surface: popup })
     }
 
     /// Open popups that took a grab, oldest first.

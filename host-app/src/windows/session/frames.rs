@@ -156,9 +156,13 @@ impl Session {
         let Some(since) = window.misfit_since else { return };
         let Some(size) = content.filter(|s| !s.is_empty()) else { return };
         let held = States(States::MAXIMIZED.0 | States::FULLSCREEN.0);
-        let free = window.wish.states.0 & held.0 == 0;
+        if window.wish.states.0 & held.0 != 0 {
+            // The desktop's size stays; the content is anchored in it.
+            window.misfit_since = None;
+            return;
+        }
         let patient = window.wish.size.is_none() || now.duration_since(since) >= MISFIT;
-        if window.is_open() && free && patient && !window.is_settling(now) && !window.has_news() {
+        if window.is_open() && patient && !window.is_settling(now) && !window.has_news() {
             window.misfit_since = None;
             window.size = size;
             window.dirty = true;
@@ -168,12 +172,17 @@ impl Session {
         }
     }
 
+    /// Whether a surface belongs to a window that can be seen, or to none.
+    fn is_shown(&self, surface: SurfaceId) -> bool {
+        self.windows.get(&self.scene.root(surface)).is_none_or(|w| w.visible)
+    }
+
     /// Whether the next tick has something to do, and whether only hidden windows wait.
     #[must_use]
     pub fn wants_tick(&self) -> (bool, bool) {
         let open = || self.windows.values().filter(|w| w.is_open());
         let now = open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
-            || !self.scene.waiting().is_empty()
+            || self.scene.waiting().iter().any(|s| self.is_shown(*s))
             || self.windows.values().any(|w| matches!(w.role, Role::Toplevel(_)) && w.has_news());
         (now, open().any(|w| !w.visible && w.wants_frame))
     }
