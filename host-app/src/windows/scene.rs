@@ -421,9 +421,9 @@ fn texture_corners(buffer: Size, scale: u32, transform: Transform, source: Optio
     [(left, top), (right, top), (right, bottom), (left, bottom)].map(|(u, v)| {
         let (u, v) = match transform {
             Normal => (u, v),
-            Rotated90 => (1.0 - v, u),
+            Rotated90 => (v, 1.0 - u),
             Rotated180 => (1.0 - u, 1.0 - v),
-            Rotated270 => (v, 1.0 - u),
+            Rotated270 => (1.0 - v, u),
             Flipped => (1.0 - u, v),
             Flipped90 => (v, u),
             Flipped180 => (u, 1.0 - v),
@@ -601,9 +601,10 @@ mod tests {
     fn turned_buffers_show_their_corners_where_they_belong() {
         let at = |t| texture_corners(Size::new(4, 2), 1, t, None)[0];
         assert_eq!(at(Transform::Normal), [0.0, 0.0]);
-        assert_eq!(at(Transform::Rotated90), [1.0, 0.0]);
+        // The buffer holds the image turned counter-clockwise: its upper left corner is at the lower left.
+        assert_eq!(at(Transform::Rotated90), [0.0, 1.0]);
         assert_eq!(at(Transform::Rotated180), [1.0, 1.0]);
-        assert_eq!(at(Transform::Rotated270), [0.0, 1.0]);
+        assert_eq!(at(Transform::Rotated270), [1.0, 0.0]);
         let source = Some(RectF { x: 1.0, y: 1.0, width: 2.0, height: 1.0 });
         let part = texture_corners(Size::new(8, 4), 2, Transform::Normal, source);
         assert_eq!(part, [[0.25, 0.5], [0.75, 0.5], [0.75, 1.0], [0.25, 1.0]]);
