@@ -59,6 +59,8 @@ struct Outgoing {
 pub struct Connection {
     fd: OwnedFd,
     decoder: Decoder,
+    /// Where the socket's bytes arrive; made once, as clearing it costs more than a small message.
+    scratch: Box<[u8]>,
     incoming: VecDeque<OwnedFd>,
     outbox: VecDeque<Outgoing>,
     waiting: usize,
@@ -77,6 +79,7 @@ impl Connection {
         Ok(Self {
             fd,
             decoder: Decoder::default(),
+            scratch: vec![0; READ].into_boxed_slice(),
             incoming: VecDeque::new(),
             outbox: VecDeque::new(),
             waiting: 0,
@@ -204,7 +207,6 @@ impl Connection {
     /// # Errors
     /// When the socket fails or too many descriptors came.
     pub fn receive(&mut self) -> Result<(), ConnectionError> {
-        let mut bytes = vec![0; READ];
         let mut taken = 0;
         while taken < READ_TURN && !self.closed {
             let mut space =
@@ -212,7 +214,7 @@ impl Connection {
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let got = rustix::net::recvmsg(
                 &self.fd,
-                &mut [IoSliceMut::new(&mut bytes)],
+                &mut [IoSliceMut::new(&mut self.scratch)],
                 &mut control,
                 RecvFlags::CMSG_CLOEXEC,
             );
@@ -227,7 +229,7 @@ impl Connection {
                         return Err(ConnectionError::Descriptors);
                     }
                     self.closed = got.bytes == 0;
-                    self.decoder.push(bytes.get(..got.bytes).unwrap_or_default());
+                    self.decoder.push(self.scratch.get(..got.bytes).unwrap_or_default());
                     taken += got.bytes;
                     self.received += got.bytes as u64;
                 }

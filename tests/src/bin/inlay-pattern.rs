@@ -4,8 +4,9 @@
 //! change and answers `done`:
 //! `pixel` (one pixel, other buffer), `rects` (two rectangles, first buffer again), `subsurface`, `full`, `close`.
 //!
-//! `inlay-pattern frames WxH DAMAGE_WxH COUNT` commits COUNT frames, each when the frame callback of the one before came,
-//! and prints for each its `CLOCK_MONOTONIC` time in nanoseconds just before the commit, then waits for standard input's end.
+//! `inlay-pattern frames WxH DAMAGE_WxH COUNT` shows its window, says `ready`, and for a line on standard input commits COUNT
+//! frames, each when the frame callback of the one before came; then it prints their `CLOCK_MONOTONIC` times in nanoseconds, taken
+//! just before each commit. At the end of standard input it ends.
 
 use std::io::{BufRead, Write};
 use std::time::Duration;
@@ -112,19 +113,27 @@ fn frames(size: (u32, u32), damage: (u32, u32), count: usize) -> Result<()> {
     }
     show(&mut client, &window, &buffers[0], &[whole])?;
     let part = [(size.0 - damage.0) / 2, (size.1 - damage.1) / 2, damage.0, damage.1];
-    let mut times = Vec::with_capacity(count);
-    for frame in 0..count {
-        client.acknowledge(&window);
-        let buffer = &mut buffers[(frame + 1) % 2];
-        buffer.wash(part, u8::try_from(frame % 251)?);
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        times.push(time.tv_sec * 1_000_000_000 + time.tv_nsec);
-        show(&mut client, &window, buffer, &[part])?;
+    let mut frame = 0;
+    let mut round = |client: &mut Client, count: usize| -> Result<Vec<String>> {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            frame += 1;
+            client.acknowledge(&window);
+            let buffer = &mut buffers[frame % 2];
+            buffer.wash(part, u8::try_from(frame % 251)?);
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            times.push((time.tv_sec * 1_000_000_000 + time.tv_nsec).to_string());
+            show(client, &window, buffer, &[part])?;
+        }
+        Ok(times)
+    };
+    // All buffers exist, on both sides, before anything is measured.
+    round(&mut client, 20)?;
+    say("ready")?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let times = round(&mut client, count)?;
+        say(&times.join(" "))?;
     }
-    let times: Vec<String> = times.iter().map(i64::to_string).collect();
-    say(&times.join(" "))?;
-    // The window stays for whoever wants to look at it.
-    let stdin = std::io::stdin();
-    while !client.pump(Duration::from_secs(3600), Some(&stdin))? {}
     Ok(())
 }

@@ -1,0 +1,180 @@
+//! Inlay itself, in local mode without a display.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use inlay::windows::api;
+use inlay::windows::uploads::Upload;
+
+use super::{Case, Cost, median};
+
+/// A program beside this one.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(path.exists(), "{} is missing: build the workspace", path.display());
+    Ok(path)
+}
+
+/// Waits for something that comes soon.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if Instant::now() > end {
+            bail!("{what} did not come within a minute");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A child that ends with its handle.
+#[derive(Debug)]
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed())
+            && matches!(self.0.try_wait(), Ok(None))
+        {
+            // Local runs clean up after themselves at SIGTERM.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            for _ in 0..300 {
+                if !matches!(self.0.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The client that is measured, at its `ready`.
+#[derive(Debug)]
+pub struct Client {
+    /// Its process, or the one that carries it.
+    pub process: Process,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    /// Starts it by a command that ends in the client's.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().context("no pipe")?);
+        let mut client = Self { process: Process(child), input, output };
+        let line = client.line()?;
+        ensure!(line == "ready", "the client said {line:?}");
+        Ok(client)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+
+    /// Has it show its frames; gives the times of its commits.
+    pub fn frames(&mut self) -> Result<Vec<u64>> {
+        writeln!(self.input.as_mut().context("no pipe")?)?;
+        let line = self.line()?;
+        line.split(' ').map(|t| Ok(t.parse()?)).collect()
+    }
+}
+
+/// The arguments of the client for a case.
+pub fn arguments(case: Case, frames: usize) -> [String; 4] {
+    let size = |(w, h): (u32, u32)| format!("{w}x{h}");
+    ["frames".to_owned(), size(case.size), size(case.damage), frames.to_string()]
+}
+
+/// A running local mode.
+#[derive(Debug)]
+pub struct Host {
+    _process: Process,
+    _runtime: tempfile::TempDir,
+    folder: PathBuf,
+}
+
+impl Host {
+    /// Starts it.
+    pub fn start() -> Result<Self> {
+        let runtime = tempfile::Builder::new().prefix("inlay-bench-").tempdir_in("/tmp")?;
+        let child = Command::new(program("inlay")?)
+            .args(["run", "--local", "--headless", "sleep", "86400"])
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .stdin(Stdio::null())
+            .spawn()?;
+        let folder = runtime.path().join(format!("inlay/local.{}", child.id()));
+        let process = Process(child);
+        let sockets = ["windows.sock", "inlay-0"].map(|name| folder.join(name));
+        eventually("local mode", || sockets.iter().all(|s| s.exists()).then_some(()))?;
+        Ok(Self { _process: process, _runtime: runtime, folder })
+    }
+
+    fn api(&self) -> PathBuf {
+        self.folder.join("windows.sock")
+    }
+
+    /// Several runs of one case.
+    pub fn measure(&self, case: Case, runs: usize, frames: usize) -> Result<Cost> {
+        let mut costs = Vec::new();
+        for _ in 0..runs {
+            let mut command = Command::new(program("inlay-pattern")?);
+            command.args(arguments(case, frames));
+            command.env("WAYLAND_DISPLAY", self.folder.join("inlay-0")).env("XDG_RUNTIME_DIR", &self.folder);
+            let mut client = Client::start(&mut command)?;
+            let before = api::counters(&self.api())?;
+            let commits = client.frames()?;
+            let after = api::counters(&self.api())?;
+            let agents = before.agent.zip(after.agent).context("the agent gave no figures")?;
+            let (width, height) = case.damage;
+            let bytes = 4 * u64::from(width) * u64::from(height) * frames as u64;
+            let uploaded = after.uploaded_bytes - before.uploaded_bytes;
+            ensure!(uploaded == bytes, "{uploaded} bytes were uploaded, not {bytes}");
+            let each = frames as f64;
+            let (p50, p99) = latencies(&commits, &api::uploads(&self.api())?)?;
+            costs.push(Cost {
+                guest: (agents.1.cpu_micros - agents.0.cpu_micros) as f64 / 1e3 / each,
+                host: (after.loop_cpu_ns - before.loop_cpu_ns) as f64 / 1e6 / each,
+                p50,
+                p99,
+            });
+            drop(client);
+            let gone = || api::windows(Path::new(&self.api())).ok()?.is_empty().then_some(());
+            eventually("the end of the window", gone)?;
+        }
+        let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part).collect());
+        Ok(Cost { guest: of(|c| c.guest), host: of(|c| c.host), p50: of(|c| c.p50), p99: of(|c| c.p99) })
+    }
+}
+
+/// Median and 99th percentile of the time from the client's commit to the filled upload buffer, in milliseconds.
+fn latencies(commits: &[u64], uploads: &[Upload]) -> Result<(f64, f64)> {
+    let surface = uploads.last().context("nothing was uploaded")?.surface;
+    let mine: Vec<&Upload> = uploads.iter().filter(|u| u.surface == surface).collect();
+    ensure!(mine.len() >= commits.len(), "{} commits became {} uploads", commits.len(), mine.len());
+    let tail = &mine[mine.len() - commits.len()..];
+    let mut times = Vec::new();
+    for (commit, upload) in commits.iter().zip(tail) {
+        ensure!(upload.at_ns >= *commit, "an upload before its commit: the counts do not match");
+        times.push((upload.at_ns - commit) as f64 / 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok((times[times.len() / 2], times[times.len() * 99 / 100]))
+}
