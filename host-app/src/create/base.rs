@@ -166,66 +166,85 @@ fn build(
     };
     let work = bases.join(format!("{WORK}{}", std::process::id()));
     fs::create_dir(&work).map_err(CreateError::io(&work))?;
-    let result = build_in(&work, bases, request, &mirror, progress, interrupts);
-    if let Err(error) = remove_tree(&work) {
-        // What failed is worth more than what is left of it, which the next build removes.
-        tracing::warn!("{}: {error}", work.display());
+    let temporary = bootstrap::temporary(&work);
+    let result = fs::create_dir(&temporary)
+        .map_err(CreateError::io(&temporary))
+        .and_then(|()| Build { work: &work, request, progress, interrupts }.run(bases, &mirror, &temporary));
+    for folder in [&temporary, &work] {
+        match remove_tree(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // What failed is worth more than what is left of it, which the next build removes.
+                tracing::warn!("{}: {error}", folder.display());
+            }
+            _ => {}
+        }
     }
     result
 }
 
-fn build_in(
-    work: &Path,
-    bases: &Path,
-    request: &BaseRequest,
-    mirror: &Mirror,
-    progress: &dyn Progress,
-    interrupts: &Interrupts,
-) -> Result<String, CreateError> {
-    let base = Base { id: String::new(), folder: work.join("base") };
-    let (parts, archive, temporary) = (work.join("parts"), work.join("parts.tar"), work.join("tmp"));
-    for folder in [&base.folder, &parts, &temporary] {
-        fs::create_dir(folder).map_err(CreateError::io(folder))?;
-    }
-    // mmdebstrap drops privileges for its downloads, which must reach its folder.
-    for folder in [work, &temporary] {
-        fs::set_permissions(folder, Permissions::from_mode(0o711)).map_err(CreateError::io(folder))?;
-    }
-    let open = |path: &Path| -> io::Result<File> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        // The root of a user namespace is not this user; no one else can reach the folder by name.
-        file.set_permissions(Permissions::from_mode(0o666))?;
-        Ok(file)
-    };
-    let image = open(&base.root()).map_err(CreateError::io(&base.root()))?;
-    image.set_len(ROOT_SIZE).map_err(CreateError::io(&base.root()))?;
-    let outputs = Outputs { image, parts: open(&archive).map_err(CreateError::io(&archive))? };
-    bootstrap::run(request, mirror, &temporary, &outputs, progress, interrupts)?;
-    outputs.image.sync_all().map_err(CreateError::io(&base.root()))?;
+/// One build.
+struct Build<'a> {
+    /// Its own folder, beside the base's final place.
+    work: &'a Path,
+    request: &'a BaseRequest,
+    progress: &'a dyn Progress,
+    interrupts: &'a Interrupts,
+}
 
-    interrupts.check()?;
-    progress.step(6, STEPS.len(), STEPS[5]);
-    tool::run("tar", "tar", |tar| tar.arg("--no-same-owner").arg("-C").arg(&parts).arg("-xf").arg(&archive))?;
-    kernel::unpack(&parts.join("vmlinuz"), &base.kernel())?;
-    initramfs::base_cpio(&parts, &base.initramfs())?;
-    let manifest = fs::read(parts.join("manifest")).map_err(CreateError::io(&parts))?;
-    fs::write(base.manifest(), &manifest).map_err(CreateError::io(&base.manifest()))?;
-    interrupts.check()?;
+impl Build<'_> {
+    fn run(&self, bases: &Path, mirror: &Mirror, temporary: &Path) -> Result<String, CreateError> {
+        let base = Base { id: String::new(), folder: self.work.join("base") };
+        let parts = self.work.join("parts");
+        let archive = parts.join("parts.tar");
+        let mode = |folder: &Path, mode| {
+            fs::set_permissions(folder, Permissions::from_mode(mode)).map_err(CreateError::io(folder))
+        };
+        for folder in [&base.folder, &parts] {
+            fs::create_dir(folder).map_err(CreateError::io(folder))?;
+            mode(folder, 0o700)?;
+        }
+        // mmdebstrap drops privileges for its downloads, which must reach its folder.
+        mode(self.work, 0o711)?;
+        mode(temporary, 0o711)?;
+        let open = |path: &Path| -> io::Result<File> {
+            let file = File::options().read(true).write(true).create_new(true).open(path)?;
+            // The root of a user namespace is not this user; no one else can reach the folder by name.
+            file.set_permissions(Permissions::from_mode(0o666))?;
+            Ok(file)
+        };
+        let image = open(&base.root()).map_err(CreateError::io(&base.root()))?;
+        image.set_len(ROOT_SIZE).map_err(CreateError::io(&base.root()))?;
+        let outputs = Outputs { image, parts: open(&archive).map_err(CreateError::io(&archive))? };
+        bootstrap::run(self.request, mirror, temporary, &outputs, self.progress, self.interrupts)?;
+        outputs.image.sync_all().map_err(CreateError::io(&base.root()))?;
 
-    let id = id(&[request.key().as_bytes(), &manifest]);
-    for file in [base.root(), base.kernel(), base.initramfs(), base.manifest()] {
-        let sync = || File::open(&file)?.sync_all();
-        fs::set_permissions(&file, Permissions::from_mode(0o444))
-            .and_then(|()| sync())
-            .map_err(CreateError::io(&file))?;
+        self.interrupts.check()?;
+        self.progress.step(6, STEPS.len(), STEPS[5]);
+        tool::run("tar", "tar", |tar| {
+            tar.arg("--no-same-owner").arg("-C").arg(&parts).arg("-xf").arg(&archive)
+        })?;
+        kernel::unpack(&parts.join("vmlinuz"), &base.kernel())?;
+        initramfs::base_cpio(&parts, &base.initramfs())?;
+        let manifest = fs::read(parts.join("manifest")).map_err(CreateError::io(&parts))?;
+        fs::write(base.manifest(), &manifest).map_err(CreateError::io(&base.manifest()))?;
+        self.interrupts.check()?;
+
+        let id = id(&[self.request.key().as_bytes(), &manifest]);
+        for file in [base.root(), base.kernel(), base.initramfs(), base.manifest()] {
+            let sync = || File::open(&file)?.sync_all();
+            fs::set_permissions(&file, Permissions::from_mode(0o444))
+                .and_then(|()| sync())
+                .map_err(CreateError::io(&file))?;
+        }
+        mode(&base.folder, 0o755)?;
+        let place = bases.join(&id);
+        if place.exists() {
+            // Incomplete, or it would have been taken.
+            fs::remove_dir_all(&place).map_err(CreateError::io(&place))?;
+        }
+        fs::rename(&base.folder, &place).map_err(CreateError::io(&place))?;
+        Ok(id)
     }
-    let place = bases.join(&id);
-    if place.exists() {
-        // Incomplete, or it would have been taken.
-        fs::remove_dir_all(&place).map_err(CreateError::io(&place))?;
-    }
-    fs::rename(&base.folder, &place).map_err(CreateError::io(&place))?;
-    Ok(id)
 }
 
 /// The lock of all bases, held while one is built.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -50,6 +50,15 @@ pub(super) struct Outputs {
     pub(super) image: File,
     /// Empty.
     pub(super) parts: File,
+}
+
+/// Where mmdebstrap may put its files: beside the base; in the system's folder for a user, whose own folders may be out
+/// of reach for the root of a user namespace.
+pub(super) fn temporary(work: &Path) -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return work.join("tmp");
+    }
+    std::env::temp_dir().join(format!("inlay-build-{}", std::process::id()))
 }
 
 /// Builds the guest; `work` is a folder for temporary files.
@@ -113,6 +122,7 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, outputs: &Output
         .env("LC_ALL", "C")
         // The kernel's package would build an initramfs that is never used.
         .env("INITRD", "No")
+        .env("TMPDIR", work)
         .env("INLAY_IMAGE", outputs.image.as_raw_fd().to_string())
         .env("INLAY_PARTS", outputs.parts.as_raw_fd().to_string())
         .stdin(Stdio::null())
@@ -120,9 +130,6 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, outputs: &Output
         .stderr(Stdio::piped())
         // Ctrl-C reaches us alone; we end it in order.
         .process_group(0);
-    if root {
-        command.env("TMPDIR", work);
-    }
     command
 }
 
