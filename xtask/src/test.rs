@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{apt, packages, setup, shell};
 
-/// The crate whose tests start virtual machines.
-const WHOLE_PATHS: &str = "inlay-tests";
+/// The folder whose tests start virtual machines and host displays.
+const WHOLE_PATHS: &str = "tests";
 
 /// The machine that makes sure of the base image before the tests begin.
 const WARM_UP: &str = "warm-up";
@@ -28,10 +28,11 @@ pub fn all() -> Result<()> {
         .output()
         .context("inlay delete")?;
     setup::machine(WARM_UP, |command| folders.apply(command))?;
-    let log = shell::logged(
-        "tests with virtual machines",
-        folders.apply(shell::cargo().args(["test", "--package", WHOLE_PATHS])),
-    )?;
+    let mut cargo = cargo_test();
+    for target in test_targets(true)? {
+        cargo.args(["--test", &target]);
+    }
+    let log = shell::logged("tests with virtual machines", folders.apply(&mut cargo))?;
     println!("{}", summary(&log));
     Ok(())
 }
@@ -43,13 +44,43 @@ pub fn quick() -> Result<()> {
 }
 
 fn quick_with_packages() -> Result<()> {
-    setup::build()?;
+    // Everything at once and always the whole workspace: another selection of packages has other features, and dependencies
+    // would be built again for it.
+    shell::visible(shell::cargo().args(["build", "--workspace", "--all-targets"]))?;
     let folders = Folders::make()?;
-    let mut cargo = shell::cargo();
-    cargo.args(["test", "--workspace", "--exclude", WHOLE_PATHS]);
+    let mut cargo = cargo_test();
+    cargo.args(["--lib", "--bins"]);
+    for target in test_targets(false)? {
+        cargo.args(["--test", &target]);
+    }
     let log = shell::logged("quick tests", folders.apply(&mut cargo))?;
     println!("{}", summary(&log));
     Ok(())
+}
+
+fn cargo_test() -> Command {
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--workspace"]);
+    cargo
+}
+
+/// Names of the test programs: those of the whole paths, or those of all other packages.
+fn test_targets(whole_paths: bool) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for package in fs::read_dir(shell::root()).context("cannot read the workspace")?.flatten() {
+        if (package.file_name() == WHOLE_PATHS) != whole_paths {
+            continue;
+        }
+        for entry in fs::read_dir(package.path().join("tests")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let program = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists();
+            if let (true, Some(name)) = (program, path.file_stem()) {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Formatting, lints, tests.
