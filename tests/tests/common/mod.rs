@@ -240,22 +240,30 @@ pub struct Xvfb {
 
 impl Xvfb {
     pub fn start() -> Self {
+        // Another server may take the same number at the same moment: then this one ends, and the next try has another.
+        (0..5).find_map(|_| Self::try_start()).expect("an X server with a window manager")
+    }
+
+    fn try_start() -> Option<Self> {
         let mut command = Command::new("Xvfb");
         command.args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"]);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = Process::spawn(&mut command);
         let mut number = String::new();
-        BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        let display = format!(":{}", number.trim());
+        BufReader::new(server.0.stdout.take()?).read_line(&mut number).ok()?;
+        let display = format!(":{}", number.trim().parse::<u32>().ok()?);
         let mut command = Command::new("openbox");
         command.env("DISPLAY", &display).env_remove("XDG_CONFIG_HOME").stderr(Stdio::null());
         let manager = Process::spawn(&mut command);
-        let xvfb = Self { manager, server, display };
-        eventually("the window manager", || {
-            let out = xvfb.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]);
-            out.contains("window id").then_some(())
-        });
-        xvfb
+        let mut xvfb = Self { manager, server, display };
+        let end = Instant::now() + SOON;
+        while Instant::now() < end && xvfb.manager.ended().is_none() && xvfb.server.ended().is_none() {
+            if xvfb.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]).contains("window id") {
+                return Some(xvfb);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
     }
 
     /// Runs a tool on this display and gives what it printed.
