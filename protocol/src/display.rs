@@ -104,6 +104,17 @@ pub enum Child {
     },
 }
 
+impl Child {
+    /// The subsurface, if it is one.
+    #[must_use]
+    pub fn surface(&self) -> Option<SurfaceId> {
+        match self {
+            Self::Itself => None,
+            Self::Subsurface { surface, .. } => Some(*surface),
+        }
+    }
+}
+
 /// The whole committed state of a surface (`wl_surface.commit`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
@@ -155,6 +166,9 @@ impl Commit {
             Child::Subsurface { position, surface } => position.is_sane() && *surface != self.surface,
         };
         Invalid::unless(self.children.iter().all(near), "children")?;
+        let mut listed: Vec<SurfaceId> = self.children.iter().filter_map(Child::surface).collect();
+        listed.sort();
+        Invalid::unless(listed.windows(2).all(|w| w[0] != w[1]), "children")?;
         let region = |r: &[Rect]| r.len() <= limits::REGION_RECTS && r.iter().all(|r| r.is_sane());
         Invalid::unless(self.input.as_deref().is_none_or(region), "input region")?;
         Invalid::unless(region(&self.opaque), "opaque region")?;

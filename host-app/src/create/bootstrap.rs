@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::interrupt::Interrupts;
@@ -41,6 +41,10 @@ pub(super) const RECIPE: &str = include_str!("../../../assets/guest/customize.sh
 /// Lines of a program's output that are kept to tell why it failed.
 const LINES_KEPT: usize = 200;
 
+/// Least number of the descriptors that are handed down: mmdebstrap's own must stay below 10, as the shell of its hooks
+/// knows no others.
+const HIGH_FD: i32 = 100;
+
 /// How long mmdebstrap may take to clean up after itself.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -70,11 +74,15 @@ pub(super) fn run(
     progress: &dyn Progress,
     interrupts: &Interrupts,
 ) -> Result<(), CreateError> {
-    for file in [&outputs.image, &outputs.parts] {
-        // Inherited: in a user namespace, the paths of these files may be out of reach.
-        fcntl_setfd(file.as_fd(), FdFlags::empty()).map_err(|error| CreateError::io(work)(error.into()))?;
-    }
-    let mut child = command(request, mirror, work, outputs)
+    let inherited = |file: &File| -> rustix::io::Result<OwnedFd> {
+        let fd = fcntl_dupfd_cloexec(file, HIGH_FD)?;
+        fcntl_setfd(&fd, FdFlags::empty())?;
+        Ok(fd)
+    };
+    // By descriptor: in a user namespace, the paths of these files may be out of reach.
+    let image = inherited(&outputs.image).map_err(|error| CreateError::io(work)(error.into()))?;
+    let parts = inherited(&outputs.parts).map_err(|error| CreateError::io(work)(error.into()))?;
+    let mut child = command(request, mirror, work, [&image, &parts])
         .spawn()
         .map_err(|error| tool::missing("mmdebstrap", "mmdebstrap", error))?;
     let followed = follow(&mut child, progress, interrupts);
@@ -84,7 +92,7 @@ pub(super) fn run(
     followed
 }
 
-fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, outputs: &Outputs) -> Command {
+fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, [image, parts]: [&OwnedFd; 2]) -> Command {
     let root = rustix::process::geteuid().is_root();
     // Ended with us, even when we are killed.
     let mut command = Command::new("setpriv");
@@ -123,8 +131,8 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, outputs: &Output
         // The kernel's package would build an initramfs that is never used.
         .env("INITRD", "No")
         .env("TMPDIR", work)
-        .env("INLAY_IMAGE", outputs.image.as_raw_fd().to_string())
-        .env("INLAY_PARTS", outputs.parts.as_raw_fd().to_string())
+        .env("INLAY_IMAGE", image.as_raw_fd().to_string())
+        .env("INLAY_PARTS", parts.as_raw_fd().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -21,6 +21,10 @@ impl Focus {
     /// The host's focus changed.
     pub fn host(&mut self, window: Option<SurfaceId>, mut keys: Vec<u32>, modifiers: Modifiers) {
         keys.truncate(limits::KEYS);
+        if window.is_some() && window == self.window && keys != self.keys {
+            // Keys went up or down while somebody else had them: the agent is told again.
+            self.aimed = None;
+        }
         self.window = window;
         self.keys = if window.is_some() { keys } else { Vec::new() };
         self.modifiers = modifiers;
@@ -121,6 +125,9 @@ mod tests {
         let enter = InputEvent::KeyboardEnter { surface: SurfaceId(2), keys: vec![56], modifiers };
         assert_eq!(focus.aim(Some(SurfaceId(2))), Some(enter));
         assert_eq!(focus.aim(Some(SurfaceId(2))), None);
+        focus.host(Some(SurfaceId(1)), vec![], modifiers);
+        let again = InputEvent::KeyboardEnter { surface: SurfaceId(2), keys: vec![], modifiers };
+        assert_eq!(focus.aim(Some(SurfaceId(2))), Some(again), "the key went up meanwhile");
         focus.host(None, vec![], modifiers);
         assert_eq!(focus.aim(None), Some(InputEvent::KeyboardLeave));
         assert!(!focus.passes(&key(56, false)), "all keys are up after leave");

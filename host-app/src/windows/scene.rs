@@ -38,6 +38,8 @@ pub struct Surface {
     /// Whether rows were uploaded since the last tick.
     fresh: bool,
     parent: Option<SurfaceId>,
+    /// When it was last asked for again.
+    refreshed: Option<Instant>,
     /// Pixels of a small surface, for cursor images.
     image: Option<(Size, Vec<u8>)>,
 }
@@ -148,7 +150,9 @@ impl Scene {
 
     /// Forgets a surface.
     pub fn destroy(&mut self, surface: SurfaceId) {
-        self.surfaces.remove(&surface);
+        if self.surfaces.remove(&surface).is_none() {
+            return;
+        }
         for other in self.surfaces.values_mut() {
             if other.parent == Some(surface) {
                 other.parent = None;
@@ -195,7 +199,10 @@ impl Scene {
                     );
                     self.counters.dropped += 1;
                     outcomes.push(Outcome::Released(id, commit.number));
-                    outcomes.push(Outcome::Dropped(id));
+                    if surface.refreshed.is_none_or(|at| now.duration_since(at) >= READY_WITHIN) {
+                        surface.refreshed = Some(now);
+                        outcomes.push(Outcome::Dropped(id));
+                    }
                     surface.waiting.remove(0);
                     continue;
                 }
@@ -225,10 +232,14 @@ impl Scene {
         let listed: Vec<SurfaceId> =
             self.children(parent).filter_map(|(id, _)| (id != parent).then_some(id)).collect();
         for (id, surface) in &mut self.surfaces {
-            if listed.contains(id) {
-                surface.parent = Some(parent);
-            } else if surface.parent == Some(parent) {
+            if surface.parent == Some(parent) && !listed.contains(id) {
                 surface.parent = None;
+            }
+        }
+        for id in listed {
+            // Its own first commit may come later.
+            if self.surfaces.len() < limits::SURFACES || self.surfaces.contains_key(&id) {
+                self.surfaces.entry(id).or_default().parent = Some(parent);
             }
         }
     }
@@ -262,7 +273,10 @@ impl Scene {
             let at = Point::new(at.x.saturating_add(offset.x), at.y.saturating_add(offset.y));
             if child == id {
                 stack.push((id, at));
-            } else if depth < limits::TREE_DEPTH && stack.len() < limits::SURFACES {
+            } else if depth < limits::TREE_DEPTH
+                && stack.len() < limits::SURFACES
+                && self.surfaces.get(&child).is_some_and(|s| s.parent == Some(id))
+            {
                 self.stack_into(child, at, depth + 1, stack);
             }
         }
@@ -281,6 +295,13 @@ impl Scene {
     #[must_use]
     pub fn waiting(&self) -> Vec<SurfaceId> {
         self.surfaces.iter().filter(|(_, s)| !s.waiting.is_empty()).map(|(id, _)| *id).collect()
+    }
+
+    /// Surfaces whose waiting commits want a frame callback.
+    #[must_use]
+    pub fn wants_frame(&self) -> Vec<SurfaceId> {
+        let wants = |s: &Surface| s.waiting.iter().any(|w| w.commit.wants_frame);
+        self.surfaces.iter().filter(|(_, s)| wants(s)).map(|(id, _)| *id).collect()
     }
 
     /// What a window of this root shows: quads in pixels, with the window geometry's corner at the origin.
@@ -322,6 +343,9 @@ fn merge(surface: &mut Surface, outcomes: &mut Vec<Outcome>, id: SurfaceId) -> b
         let size = |c: &Commit| c.content.map(|c| (c.size, c.format));
         if size(&older.commit) == size(&newer.commit) {
             newer.commit.damage.extend(older.commit.damage);
+            if newer.commit.damage.len() > limits::DAMAGE_RECTS {
+                newer.commit.damage = newer.commit.content.iter().map(|c| Rect::of_size(c.size)).collect();
+            }
         } else if let Some(content) = newer.commit.content {
             newer.commit.damage = vec![Rect::of_size(content.size)];
         }

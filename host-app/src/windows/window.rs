@@ -58,6 +58,8 @@ pub struct Window {
     pub wish: Wish,
     sent: Option<(u32, Wish, Instant)>,
     acked: Option<u32>,
+    /// Counts openings: later ones have larger numbers.
+    pub opened: u32,
     /// When the app last committed a size that differs from the host's.
     pub misfit_since: Option<Instant>,
 }
@@ -76,6 +78,7 @@ impl Window {
             wish: Wish::default(),
             sent: None,
             acked: None,
+            opened: 0,
             misfit_since: None,
         }
     }

@@ -20,6 +20,9 @@ pub const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;
 /// Bytes that all textures of one window process may have.
 const TEXTURE_BUDGET: u64 = 2 << 30;
 
+/// Bytes that may be recorded before they are submitted without waiting for the tick.
+const PENDING: u64 = 256 << 20;
+
 /// The texture of a surface.
 #[derive(Debug, Clone)]
 pub struct Texture {
@@ -100,7 +103,9 @@ pub struct Renderer {
     exact: wgpu::Sampler,
     smooth: wgpu::Sampler,
     ring: upload::Ring,
-    copies: Vec<(Slot, u32, wgpu::Texture, Rect)>,
+    copies: Vec<(Slot, u32, Texture, Rect)>,
+    /// Bytes of the recorded copies.
+    pending: u64,
     textures: Arc<std::sync::atomic::AtomicU64>,
     largest: u32,
     busy_ns: u64,
@@ -146,6 +151,7 @@ impl Renderer {
             smooth: sampler(wgpu::FilterMode::Linear),
             ring: upload::Ring::new(device.clone()),
             copies: Vec::new(),
+            pending: 0,
             textures: Arc::default(),
             largest: limits.max_texture_dimension_2d,
             busy_ns: 0,
@@ -206,7 +212,13 @@ impl Renderer {
         if !fill(slot.to, pitch as usize, slot.len) {
             return false;
         }
-        self.copies.push((slot, pitch, texture.texture.clone(), rect));
+        self.pending += slot.len as u64;
+        self.copies.push((slot, pitch, texture.clone(), rect));
+        if self.pending > PENDING {
+            // More than screens can show between two ticks: whoever sends it waits for the device.
+            self.submit();
+            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+        }
         true
     }
 
@@ -276,6 +288,7 @@ impl Renderer {
             return;
         }
         self.ring.flush();
+        self.pending = 0;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (slot, pitch, texture, rect) in self.copies.drain(..) {
             encoder.copy_buffer_to_texture(
@@ -288,7 +301,7 @@ impl Renderer {
                     },
                 },
                 wgpu::TexelCopyTextureInfo {
-                    texture: &texture,
+                    texture: &texture.texture,
                     mip_level: 0,
                     origin: wgpu::Origin3d { x: rect.x.unsigned_abs(), y: rect.y.unsigned_abs(), z: 0 },
                     aspect: wgpu::TextureAspect::All,

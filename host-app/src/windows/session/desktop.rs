@@ -35,6 +35,10 @@ impl Session {
                     w.visible = visible;
                     w.dirty |= visible;
                 }
+                if !visible && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_)))
+                {
+                    self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
+                }
             }
             HostEvent::Exposed { window } => {
                 if let Some(w) = self.windows.get_mut(&window) {
@@ -54,34 +58,39 @@ impl Session {
             HostEvent::Close { window } => self.tell(&Event::Close { surface: window })?,
             HostEvent::Focus { window, keys, modifiers } => {
                 if window.is_none() {
-                    self.dismiss_popups(None, tools)?;
+                    self.dismiss_where(tools, |_, _| true)?;
                 }
                 for (id, w) in &mut self.windows {
                     w.wish.states = w.wish.states.set(States::ACTIVATED, Some(*id) == window);
                 }
                 self.focus.host(window, keys, modifiers);
-                self.update_focus(tools.presenter)?;
+                self.update_focus()?;
             }
-            HostEvent::ClickOutside { window } => self.dismiss_popups(window, tools)?,
+            HostEvent::ClickOutside { window } => {
+                // Those of the clicked toplevel are left to its app.
+                let grabs: Vec<SurfaceId> = self.grabs();
+                self.dismiss_where(tools, |this, popup| {
+                    grabs.contains(&popup) && (window.is_none() || this.toplevel_of(popup) != window)
+                })?;
+            }
             HostEvent::Input(input) => self.input(input)?,
             HostEvent::Outputs => self.say_all(tools.presenter)?,
         }
         self.configure_all(Instant::now())
     }
 
-    /// Dismisses popups with a grab, unless they belong to the toplevel that was clicked (its app decides). Their windows
-    /// close at once, whatever the app does: an app must not keep the pointer, nor cover the desktop.
-    fn dismiss_popups(
+    /// Dismisses popups. Their windows close at once, whatever the app does: an app must not keep the pointer, nor cover the
+    /// desktop.
+    fn dismiss_where(
         &mut self,
-        clicked: Option<SurfaceId>,
         tools: &mut Tools<'_>,
+        which: impl Fn(&Self, SurfaceId) -> bool,
     ) -> Result<(), SessionError> {
-        let grabs: Vec<SurfaceId> = self.grabs().collect();
-        for popup in grabs.into_iter().rev() {
-            if clicked.is_none() || self.toplevel_of(popup) != clicked {
-                self.dismiss(popup, tools)?;
-            }
+        let popups: Vec<SurfaceId> = self.popups().filter(|p| which(self, *p)).collect();
+        for popup in popups.iter().rev() {
+            self.dismiss(*popup, tools)?;
         }
+        self.prompted &= popups.is_empty();
         self.grab_changed(tools.presenter)
     }
 
@@ -92,25 +101,28 @@ impl Session {
         self.tell(&Event::PopupDone { surface: popup })
     }
 
-    /// Open popups that took a grab, oldest first.
-    pub(super) fn grabs(&self) -> impl Iterator<Item = SurfaceId> {
-        self.windows
-            .iter()
-            .filter(|(_, w)| w.is_open() && matches!(&w.role, Role::Popup(p, _) if p.grab))
-            .map(|(id, _)| *id)
+    /// Open popups that took a grab, oldest first. Only those of the focused toplevel count, and only after the user did
+    /// something in it.
+    fn grabs(&self) -> Vec<SurfaceId> {
+        let focused = self.focus.window().filter(|_| self.prompted);
+        let grab = |id: &SurfaceId| {
+            let role = self.windows.get(id).map(|w| &w.role);
+            matches!(role, Some(Role::Popup(p, _)) if p.grab) && self.toplevel_of(*id) == focused
+        };
+        let mut grabs: Vec<SurfaceId> = self.popups().filter(|id| focused.is_some() && grab(id)).collect();
+        grabs.sort_by_key(|id| self.windows.get(id).map(|w| w.opened));
+        grabs
     }
 
     pub(super) fn grab_changed(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
-        let top = self.grabs().last();
-        presenter.watch_clicks(top.and_then(|popup| self.toplevel_of(popup)));
-        self.update_focus(presenter)
+        presenter.watch_clicks(self.grabs().last().and_then(|popup| self.toplevel_of(*popup)));
+        self.update_focus()
     }
 
     /// Keys go to the newest popup with a grab in the focused toplevel, else to the toplevel.
-    pub(super) fn update_focus(&mut self, _presenter: &mut dyn Presenter) -> Result<(), SessionError> {
-        let focused = self.focus.window();
-        let grab = self.grabs().filter(|p| focused.is_some() && self.toplevel_of(*p) == focused).last();
-        let target = grab.or_else(|| focused.filter(|f| self.is_open(*f)));
+    pub(super) fn update_focus(&mut self) -> Result<(), SessionError> {
+        let focused = self.focus.window().filter(|f| self.is_open(*f));
+        let target = self.grabs().last().copied().or(focused);
         if let Some(input) = self.focus.aim(target) {
             self.tell(&Event::Input(input))?;
         }
@@ -129,6 +141,13 @@ impl Session {
             *x += f64::from(corner.x);
             *y += f64::from(corner.y);
         }
-        if self.focus.passes(&input) { self.tell(&Event::Input(input)) } else { Ok(()) }
+        if !self.focus.passes(&input) {
+            return Ok(());
+        }
+        self.prompted |= matches!(
+            input,
+            InputEvent::Key { pressed: true, .. } | InputEvent::PointerButton { pressed: true, .. }
+        );
+        self.tell(&Event::Input(input))
     }
 }

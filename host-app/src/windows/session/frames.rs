@@ -63,7 +63,10 @@ impl Session {
         let size = content.geometry().size();
         match (content.is_mapped() && !size.is_empty(), window.is_open()) {
             (true, false) => self.open(root, size, tools)?,
-            (false, true) => self.close_window(root, tools),
+            (false, true) => {
+                self.close_window(root, tools);
+                self.grab_changed(tools.presenter)?;
+            }
             (true, true) => self.fit(root, size, now, tools.presenter),
             (false, false) => {}
         }
@@ -73,6 +76,7 @@ impl Session {
     /// Compares the app's size with the host's. An app that chose another size by itself gets it with the next tick.
     pub(super) fn fit(&mut self, root: SurfaceId, size: Size, now: Instant, presenter: &mut dyn Presenter) {
         let Some(window) = self.windows.get_mut(&root) else { return };
+        let size = if size == window.size { size } else { Self::fitting(size, presenter) };
         let misfit = size != window.size;
         match &mut window.role {
             Role::Toplevel(_) => window.misfit_since = misfit.then(|| window.misfit_since.unwrap_or(now)),
@@ -90,9 +94,9 @@ impl Session {
         let mut due = Vec::new();
         for (id, window) in &mut self.windows {
             if matches!(window.role, Role::Toplevel(_))
-                && let Some(wish) = window.configure(self.serial + 1, now)
+                && let Some(wish) = window.configure(self.serial.wrapping_add(1), now)
             {
-                self.serial += 1;
+                self.serial = self.serial.wrapping_add(1);
                 due.push((*id, self.serial, wish));
             }
         }
@@ -113,13 +117,14 @@ impl Session {
         let now = Instant::now();
         let time_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<SurfaceId> = self.windows.keys().copied().collect();
+        let starving = self.starving();
         for id in ids {
             self.settle_size(id, now, tools);
             let Some(window) = self.windows.get_mut(&id) else { continue };
             let due = if window.visible {
                 window.dirty || window.wants_frame
             } else {
-                hidden && window.wants_frame
+                hidden && (window.wants_frame || starving.contains(&id))
             };
             if !due || !window.is_open() {
                 continue;
@@ -143,6 +148,10 @@ impl Session {
         }
         tools.renderer.submit();
         for surface in self.scene.waiting() {
+            if !self.windows.contains_key(&self.scene.root(surface)) {
+                // Without a window there is no tick to wait for.
+                self.scene.ticked(&[surface]);
+            }
             self.advance(surface, now, tools)?;
         }
         self.configure_all(now)?;
@@ -155,6 +164,7 @@ impl Session {
         let Some(window) = self.windows.get_mut(&id) else { return };
         let Some(since) = window.misfit_since else { return };
         let Some(size) = content.filter(|s| !s.is_empty()) else { return };
+        let size = Self::fitting(size, tools.presenter);
         let held = States(States::MAXIMIZED.0 | States::FULLSCREEN.0);
         if window.wish.states.0 & held.0 != 0 {
             // The desktop's size stays; the content is anchored in it.
@@ -172,6 +182,11 @@ impl Session {
         }
     }
 
+    /// Roots of trees in which a waiting commit wants a frame callback.
+    fn starving(&self) -> Vec<SurfaceId> {
+        self.scene.wants_frame().into_iter().map(|s| self.scene.root(s)).collect()
+    }
+
     /// Whether a surface belongs to a window that can be seen, or to none.
     fn is_shown(&self, surface: SurfaceId) -> bool {
         self.windows.get(&self.scene.root(surface)).is_none_or(|w| w.visible)
@@ -184,6 +199,7 @@ impl Session {
         let now = open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
             || self.scene.waiting().iter().any(|s| self.is_shown(*s))
             || self.windows.values().any(|w| matches!(w.role, Role::Toplevel(_)) && w.has_news());
-        (now, open().any(|w| !w.visible && w.wants_frame))
+        let hidden = open().any(|w| !w.visible && w.wants_frame);
+        (now, hidden || self.starving().iter().any(|id| self.windows.get(id).is_some_and(|w| !w.visible)))
     }
 }

@@ -55,6 +55,8 @@ pub struct Session {
     early: HashMap<SurfaceId, States>,
     buffers: Buffers,
     focus: Focus,
+    /// Whether a key or button reached the agent since popups were last dismissed: only then may an app take a grab.
+    prompted: bool,
     cursor: Cursor,
     serial: u32,
     started: Instant,
@@ -93,6 +95,7 @@ impl Session {
             early: HashMap::new(),
             buffers: Buffers::default(),
             focus: Focus::default(),
+            prompted: false,
             cursor: Cursor::Named("default".to_owned()),
             serial: 0,
             started: Instant::now(),
@@ -188,7 +191,7 @@ impl Session {
             Request::SayAgain => {
                 self.say_all(tools.presenter)?;
                 self.focus.forget();
-                self.update_focus(tools.presenter)?;
+                self.update_focus()?;
                 self.windows.values_mut().for_each(Window::forget_configured);
             }
         }

@@ -9,6 +9,9 @@ use crate::windows::placement;
 use crate::windows::presenter::{Image, Presenter};
 use crate::windows::window::{self, Role, Window};
 
+/// Popups open at once.
+const POPUPS: usize = 32;
+
 impl Session {
     pub(super) fn open(
         &mut self,
@@ -18,25 +21,28 @@ impl Session {
     ) -> Result<(), SessionError> {
         let Some(window) = self.windows.get(&root) else { return Ok(()) };
         let states = self.early.remove(&root).unwrap_or_default();
+        let size = Self::fitting(size, tools.presenter);
         let opened = match &window.role {
             Role::Toplevel(toplevel) => {
                 let look = window::look(toplevel, &self.machine, |p| self.is_open(p));
                 tools.presenter.open_toplevel(root, &look, size, states, tools.renderer)
             }
             Role::Popup(popup, area) => {
-                if !self.is_open(popup.parent) {
+                if !self.is_open(popup.parent) || self.popups().count() >= POPUPS {
                     return self.tell(&Event::PopupDone { surface: root });
                 }
                 let area = Rect { width: size.width, height: size.height, ..*area };
                 tools.presenter.open_popup(root, popup.parent, area, tools.renderer)
             }
         };
+        self.serial = self.serial.wrapping_add(1);
         match opened {
             Ok(target) => {
                 if let Some(window) = self.windows.get_mut(&root) {
                     window.target = Some(target);
                     window.size = size;
                     window.dirty = true;
+                    window.opened = self.serial;
                 }
             }
             Err(error) => {
@@ -55,26 +61,35 @@ impl Session {
     }
 
     pub(super) fn close_window(&mut self, root: SurfaceId, tools: &mut Tools<'_>) {
-        // Popups of it go first: they are drawn in relation to it.
-        let children: Vec<SurfaceId> = self
-            .windows
-            .iter()
-            .filter(|(_, w)| w.is_open() && matches!(&w.role, Role::Popup(p, _) if p.parent == root))
-            .map(|(id, _)| *id)
-            .collect();
-        for child in children {
-            if child != root {
-                self.close_window(child, tools);
-            }
+        let Some(window) = self.windows.get_mut(&root) else { return };
+        // Taken first: whatever popups name each other as parents, each window is closed once.
+        let Some(target) = window.target.take() else { return };
+        window.misfit_since = None;
+        window.forget_configured();
+        window.wish = window::Wish::default();
+        // Popups of it go before it: they are drawn in relation to it.
+        for child in self.popups().filter(|p| self.is_child(*p, root)).collect::<Vec<_>>() {
+            self.close_window(child, tools);
         }
-        if let Some(window) = self.windows.get_mut(&root)
-            && window.target.take().is_some()
-        {
-            window.misfit_since = None;
-            window.forget_configured();
-            window.wish = window::Wish::default();
-            tools.presenter.close(root);
-        }
+        drop(target);
+        tools.presenter.close(root);
+    }
+
+    fn is_child(&self, popup: SurfaceId, of: SurfaceId) -> bool {
+        matches!(self.windows.get(&popup).map(|w| &w.role), Some(Role::Popup(p, _)) if p.parent == of)
+    }
+
+    /// Open popups, in the order of their ids.
+    pub(super) fn popups(&self) -> impl Iterator<Item = SurfaceId> {
+        let open = self.windows.iter().filter(|(_, w)| w.is_open() && matches!(w.role, Role::Popup(..)));
+        open.map(|(id, _)| *id)
+    }
+
+    /// A size that the host has room for: no larger than its largest monitor.
+    pub(super) fn fitting(size: Size, presenter: &dyn Presenter) -> Size {
+        let outputs = presenter.outputs();
+        let most = |side: fn(Rect) -> u32| outputs.iter().map(|o| side(o.area)).max().unwrap_or(u32::MAX);
+        Size::new(size.width.min(most(|a| a.width)), size.height.min(most(|a| a.height)))
     }
 
     pub(super) fn drop_window(&mut self, surface: SurfaceId, tools: &mut Tools<'_>) {
@@ -136,6 +151,11 @@ impl Session {
         let monitor = tools.presenter.monitor(popup.parent);
         let area = placement::place(&popup.positioner, monitor);
         let reposition = popup.reposition;
+        if let Some(Window { role: Role::Popup(before, _), .. }) = self.windows.get(&surface)
+            && before.parent != popup.parent
+        {
+            return Err(SessionError::Nonsense("a popup that changes its parent"));
+        }
         match self.windows.get_mut(&surface) {
             Some(Window { role: Role::Toplevel(_), .. }) => {
                 return Err(SessionError::Nonsense("a toplevel that becomes a popup"));
@@ -143,14 +163,15 @@ impl Session {
             Some(window) => {
                 window.role = Role::Popup(popup, area);
                 if window.is_open() {
-                    tools.presenter.place_popup(surface, area);
+                    let Size { width, height } = window.size;
+                    tools.presenter.place_popup(surface, Rect { width, height, ..area });
                 }
             }
             None => {
                 self.windows.insert(surface, Window::announced(Role::Popup(popup, area)));
             }
         }
-        self.serial += 1;
+        self.serial = self.serial.wrapping_add(1);
         self.tell(&Event::ConfigurePopup { surface, serial: self.serial, area, reposition })
     }
 

@@ -350,6 +350,11 @@ impl Presenter for X11 {
         if self.watched.is_some_and(|(id, _)| id == window) {
             self.watched = None;
         }
+        if self.focus == Some(window) {
+            self.focus = None;
+            let modifiers = inlay_protocol::input::Modifiers::default();
+            self.own.push(HostEvent::Focus { window: None, keys: Vec::new(), modifiers });
+        }
     }
 
     fn update(&mut self, window: SurfaceId, look: &Look) {
@@ -401,6 +406,13 @@ impl Presenter for X11 {
     fn act(&mut self, window: SurfaceId, act: Act) {
         let Some(HostWindow { xid, .. }) = self.windows.get(&window) else { return };
         let xid = *xid;
+        // The pointer is the user's: an app may only have it dragged from where it is pressed just now.
+        let pressed = !self.buttons.is_empty();
+        match act {
+            Act::Move | Act::Resize(_) if !pressed || self.pointed != Some(window) => return,
+            Act::WindowMenu(_) if self.pointed != Some(window) => return,
+            _ => {}
+        }
         let a = &self.atoms;
         let (vertical, horizontal, full) =
             (a._NET_WM_STATE_MAXIMIZED_VERT, a._NET_WM_STATE_MAXIMIZED_HORZ, a._NET_WM_STATE_FULLSCREEN);
