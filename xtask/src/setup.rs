@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{apt, packages, shell};
 
@@ -31,7 +31,8 @@ pub fn inlay() -> PathBuf {
 
 /// Makes a machine unless there is one of that name. `set_up` names its folders.
 pub fn machine(name: &str, set_up: impl Fn(&mut Command) -> &mut Command) -> Result<()> {
-    let output = set_up(Command::new(inlay()).arg("list")).stderr(Stdio::inherit()).output()?;
+    let output = set_up(Command::new(inlay()).arg("list")).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {}", inlay().display()))?;
     if !output.status.success() {
         bail!("`inlay list` failed");
     }
