@@ -280,6 +280,14 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
     if mounts.lines().any(below) {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "something is mounted in it"));
     }
+    for _ in 0..50 {
+        match fs::remove_dir_all(folder) {
+            // Something that was just killed wrote its last file.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            result => return result,
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
     fs::remove_dir_all(folder)
 }
 

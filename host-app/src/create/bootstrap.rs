@@ -96,7 +96,8 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, [image, parts]: 
     let root = rustix::process::geteuid().is_root();
     // Ended with us, even when we are killed.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]);
+    // (unshare blocks TERM; killed, it takes all of its namespace with it. As a user, mmdebstrap has to clean up itself.)
+    command.args(["--pdeathsig", if root { "KILL" } else { "TERM" }, "--"]);
     if root {
         // What mmdebstrap mounts is never seen outside and ends with it, as do all its children: removing the folder
         // afterwards cannot reach into a mount.
