@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use inlay::windows::api;
 use inlay::windows::uploads::Upload;
 
-use super::{Case, Cost, median};
+use super::{Case, Cost, clock, median};
 
 /// A program beside this one.
 pub fn program(name: &str) -> Result<PathBuf> {
@@ -147,9 +147,13 @@ impl Host {
             let bytes = 4 * u64::from(width) * u64::from(height) * frames as u64;
             let uploaded = after.uploaded_bytes - before.uploaded_bytes;
             ensure!(uploaded == bytes, "{uploaded} bytes were uploaded, not {bytes}");
+            let sent = agents.1.commits - agents.0.commits;
+            ensure!(sent == frames as u64, "{frames} commits of the client became {sent} of the agent");
             let each = frames as f64;
             let (p50, p99) = latencies(&commits, &api::uploads(&self.api())?)?;
             costs.push(Cost {
+                // Just beside the run: how fast memory is changes with what else the machine does.
+                copy: clock::memcpy(case),
                 guest: (agents.1.cpu_micros - agents.0.cpu_micros) as f64 / 1e3 / each,
                 host: (after.loop_cpu_ns - before.loop_cpu_ns) as f64 / 1e6 / each,
                 p50,
@@ -160,7 +164,13 @@ impl Host {
             eventually("the end of the window", gone)?;
         }
         let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part).collect());
-        Ok(Cost { guest: of(|c| c.guest), host: of(|c| c.host), p50: of(|c| c.p50), p99: of(|c| c.p99) })
+        Ok(Cost {
+            copy: of(|c| c.copy),
+            guest: of(|c| c.guest),
+            host: of(|c| c.host),
+            p50: of(|c| c.p50),
+            p99: of(|c| c.p99),
+        })
     }
 }
 
@@ -170,6 +180,8 @@ fn latencies(commits: &[u64], uploads: &[Upload]) -> Result<(f64, f64)> {
     let mine: Vec<&Upload> = uploads.iter().filter(|u| u.surface == surface).collect();
     ensure!(mine.len() >= commits.len(), "{} commits became {} uploads", commits.len(), mine.len());
     let tail = &mine[mine.len() - commits.len()..];
+    let in_turn = tail.windows(2).all(|pair| pair[1].number == pair[0].number + 1);
+    ensure!(in_turn, "commits are missing among the uploads");
     let mut times = Vec::new();
     for (commit, upload) in commits.iter().zip(tail) {
         ensure!(upload.at_ns >= *commit, "an upload before its commit: the counts do not match");

@@ -27,6 +27,8 @@ pub struct Case {
 /// What a frame cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cost {
+    /// CPU of one memcpy of the same bytes, in milliseconds.
+    pub copy: f64,
     /// CPU of the guest's end, in milliseconds a frame.
     pub guest: f64,
     /// CPU of the host's end, in milliseconds a frame.
@@ -79,10 +81,15 @@ fn say(text: &str) {
     println!("{text}");
 }
 
+/// The load of the last minute: what else ran beside the benchmark.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("?").to_owned()
+}
+
 fn main() -> Result<()> {
     let options = options()?;
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    say(&format!("load before: {}", load.split(' ').next().unwrap_or("?")));
+    say(&format!("load average before: {}", load()));
     say(&format!("CPU per frame in ms, medians of {} runs of {} frames:", options.runs, options.frames));
     say(
         "                       memcpy   inlay = guest + host   of memcpy   waypipe   of memcpy   latency p50 / p99 ms",
@@ -90,8 +97,8 @@ fn main() -> Result<()> {
     let host = local::Host::start()?;
     let mut aims = Vec::new();
     for case in CASES {
-        let copy = clock::memcpy(case);
         let ours = host.measure(case, options.runs, options.frames)?;
+        let copy = ours.copy;
         let theirs = if options.waypipe {
             waypipe::measure(case, options.runs.min(3), options.frames).map_err(|e| format!("{e:#}"))
         } else {
@@ -126,6 +133,10 @@ fn main() -> Result<()> {
         }
     }
     drop(host);
+    say(
+        "frames are of one colour, which costs waypipe's compression least; memcpy is cold, and taken beside each run",
+    );
+    say(&format!("load average after: {}", load()));
     for (what, met) in aims {
         say(&format!("aim {}: {what}", if met { "met" } else { "NOT met" }));
     }
