@@ -15,7 +15,7 @@ use crate::input::InputEvent;
 use crate::limits;
 
 /// A `wl_surface` of the guest. Given by the agent, never 0, not used again within a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct SurfaceId(pub u32);
 
 /// A pool buffer of the agent. Given by the agent, not used again within a connection.
@@ -177,31 +177,57 @@ impl Commit {
 }
 
 /// Who draws the frame of a toplevel (`zxdg_toplevel_decoration_v1.mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Decoration {
     /// The app.
+    #[default]
     ClientSide,
     /// The host.
     ServerSide,
 }
 
-/// The whole state of an `xdg_toplevel`, without its contents.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a toplevel is for (EWMH `_NET_WM_WINDOW_TYPE`). Wayland's are normal windows, or dialogs where they have a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are EWMH's own")]
+pub enum WindowKind {
+    #[default]
+    Normal,
+    Dialog,
+    Utility,
+    Toolbar,
+    Menu,
+    Splash,
+}
+
+/// The whole state of an `xdg_toplevel` or of a managed X11 window, without its contents.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Toplevel {
     /// Its surface.
     pub surface: SurfaceId,
     /// `set_title`.
     pub title: String,
-    /// `set_app_id`.
+    /// `set_app_id`; the class of `WM_CLASS`.
     pub app_id: String,
-    /// `set_parent`.
+    /// `set_parent`; `WM_TRANSIENT_FOR`.
     pub parent: Option<SurfaceId>,
     /// `set_min_size`; 0 is no limit. Logical pixels of the window geometry.
     pub min_size: Size,
     /// `set_max_size`; 0 is no limit.
     pub max_size: Size,
+    /// Sizes are this plus whole steps (ICCCM `WM_NORMAL_HINTS`, base size).
+    pub base_size: Size,
+    /// One step, 0 is none: a terminal grows by characters.
+    pub increment: Size,
     /// Who draws the frame.
     pub decoration: Decoration,
+    /// What it is for.
+    pub kind: WindowKind,
+    /// Whether its parent takes no input while it is open.
+    pub modal: bool,
+    /// Whether it asks for the user's attention.
+    pub urgent: bool,
+    /// Whether it never takes the keyboard (ICCCM `WM_HINTS`, no input and no `WM_TAKE_FOCUS`).
+    pub no_focus: bool,
 }
 
 /// Edges and corners as bits, as in `xdg_positioner` and `xdg_toplevel.resize`.
@@ -285,19 +311,53 @@ impl Positioner {
     }
 }
 
-/// The whole state of an `xdg_popup`, without its contents.
+/// How the place of a popup is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// By the host, from the app's wishes (`xdg_popup`).
+    Positioner(Positioner),
+    /// By the app, relative to the parent's window geometry (an override-redirect window of X11).
+    Fixed(Rect),
+}
+
+/// What a popup is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum PopupKind {
+    /// A menu, or a list of choices.
+    #[default]
+    Menu,
+    /// It explains what is under the pointer.
+    Tooltip,
+    /// The image of what is dragged.
+    Drag,
+    /// It tells that something happened.
+    Notification,
+}
+
+/// The whole state of an `xdg_popup` or of an override-redirect window of X11, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Popup {
     /// Its surface.
     pub surface: SurfaceId,
     /// The toplevel or popup that it belongs to.
     pub parent: SurfaceId,
-    /// Where it wants to be.
-    pub positioner: Positioner,
+    /// Where it is.
+    pub place: Place,
+    /// What it is for.
+    pub kind: PopupKind,
     /// Whether it took a grab: it gets the keys, and a click outside dismisses it.
     pub grab: bool,
     /// Token of `xdg_popup.reposition`, to be named in the configure that answers.
     pub reposition: Option<u32>,
+}
+
+/// An image for a toplevel: rows of blue, green, red, alpha, premultiplied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Icon {
+    /// Size in pixels, at most [`limits::ICON`] each way.
+    pub size: Size,
+    /// `4 * width * height` bytes.
+    pub pixels: Vec<u8>,
 }
 
 /// What an app asks the host to do with its toplevel.
@@ -380,6 +440,27 @@ pub enum Request {
     Toplevel(Toplevel),
     /// The surface is a popup in this state.
     Popup(Popup),
+    /// The icons of a toplevel in several sizes; none takes them away.
+    Icons {
+        /// Which.
+        surface: SurfaceId,
+        /// At most [`limits::ICONS`].
+        icons: Vec<Icon>,
+    },
+    /// The outline of a window (X11 SHAPE), surface-local: outside of it nothing is shown and input goes elsewhere.
+    Shape {
+        /// Which toplevel or popup.
+        surface: SurfaceId,
+        /// `None` is the whole window.
+        rects: Option<Vec<Rect>>,
+    },
+    /// Answer to [`Event::Ping`]: the app is alive.
+    Pong {
+        /// Which toplevel.
+        surface: SurfaceId,
+        /// The ping's serial.
+        serial: u32,
+    },
     /// The surface lost its role (the app destroyed its toplevel or popup): its window goes.
     RoleGone {
         /// Which.
@@ -483,6 +564,25 @@ pub enum Event {
         /// Which.
         surface: SurfaceId,
     },
+    /// Asks the app of this toplevel whether it is alive (`xdg_wm_base.ping`, `_NET_WM_PING`).
+    Ping {
+        /// Which.
+        surface: SurfaceId,
+        /// To be named in [`Request::Pong`].
+        serial: u32,
+    },
+    /// The user has the app of this toplevel ended by force.
+    Kill {
+        /// Which.
+        surface: SurfaceId,
+    },
+    /// Where a toplevel's content begins, in the coordinates of [`Event::Outputs`]; only from hosts that know.
+    Place {
+        /// Which.
+        surface: SurfaceId,
+        /// Its left upper corner.
+        at: Point,
+    },
     /// The rows of this commit are in the upload buffer (or the commit was dropped): its buffer may be written again.
     Release {
         /// Which surface.
@@ -521,9 +621,28 @@ impl Message for Request {
             Self::Toplevel(toplevel) => {
                 Invalid::unless(toplevel.title.len() <= limits::TITLE, "title")?;
                 Invalid::unless(toplevel.app_id.len() <= limits::TITLE, "app id")?;
-                Invalid::unless(toplevel.min_size.is_sane() && toplevel.max_size.is_sane(), "size hints")
+                let Toplevel { min_size, max_size, base_size, increment, .. } = toplevel;
+                let sizes = [min_size, max_size, base_size, increment];
+                Invalid::unless(sizes.iter().all(|s| s.is_sane()), "size hints")
             }
-            Self::Popup(popup) => popup.positioner.check(),
+            Self::Popup(Popup { place: Place::Positioner(positioner), .. }) => positioner.check(),
+            Self::Popup(Popup { place: Place::Fixed(area), .. }) => {
+                Invalid::unless(area.is_sane() && !area.is_empty(), "popup area")
+            }
+            Self::Icons { icons, .. } => {
+                Invalid::unless(icons.len() <= limits::ICONS, "icons")?;
+                let sane = |icon: &Icon| {
+                    let Size { width, height } = icon.size;
+                    let within = (1..=limits::ICON).contains(&width) && (1..=limits::ICON).contains(&height);
+                    within && icon.pixels.len() as u64 == 4 * u64::from(width) * u64::from(height)
+                };
+                Invalid::unless(icons.iter().all(sane), "icon")
+            }
+            Self::Shape { rects, .. } => {
+                let rects = rects.as_deref().unwrap_or_default();
+                Invalid::unless(rects.len() <= limits::SHAPE_RECTS, "shape")?;
+                Invalid::unless(rects.iter().all(|r| r.is_sane()), "shape")
+            }
             Self::Act { act: Act::Resize(edges), .. } => Invalid::unless(edges.is_sane(), "resize edges"),
             Self::Act { act: Act::WindowMenu(at), .. } => Invalid::unless(at.is_sane(), "window menu"),
             Self::Cursor(Cursor::Named(name)) => Invalid::unless(name.len() <= 64, "cursor name"),
@@ -534,6 +653,7 @@ impl Message for Request {
             | Self::Act { .. }
             | Self::Cursor(Cursor::Hidden)
             | Self::Counters(_)
+            | Self::Pong { .. }
             | Self::SayAgain => Ok(()),
         }
     }
@@ -562,8 +682,11 @@ impl Message for Event {
             }
             Self::ConfigurePopup { area, .. } => Invalid::unless(area.is_sane(), "popup area"),
             Self::Input(event) => event.check(),
+            Self::Place { at, .. } => Invalid::unless(at.is_sane(), "window place"),
             Self::PopupDone { .. }
             | Self::Close { .. }
+            | Self::Ping { .. }
+            | Self::Kill { .. }
             | Self::Release { .. }
             | Self::Frame { .. }
             | Self::Refresh { .. }

@@ -31,6 +31,12 @@ pub const CHILDREN: usize = 256;
 pub const TREE_DEPTH: usize = 16;
 /// Bytes of a title or application id.
 pub const TITLE: usize = 4096;
+/// Width and height of an icon, in pixels.
+pub const ICON: u32 = 128;
+/// Icons of one toplevel.
+pub const ICONS: usize = 4;
+/// Rectangles of a window's shape; a sender with more sends the whole window.
+pub const SHAPE_RECTS: usize = 8192;
 /// Bytes of an XKB keymap in text form.
 pub const KEYMAP: usize = 256 * 1024;
 /// Keys held at once.

@@ -7,6 +7,7 @@ use inlay_protocol::display::*;
 use inlay_protocol::framing::{self, Decoder, Message};
 use inlay_protocol::geometry::{Point, Rect, RectF, Size};
 use inlay_protocol::handshake::{Hello, Welcome};
+use inlay_protocol::limits;
 use inlay_protocol::input::{AxisSource, InputEvent, Modifiers, Scroll};
 use inlay_protocol::memory::{Notice, Region, Run};
 use inlay_protocol::stream::{Input, Output};
@@ -97,6 +98,7 @@ fn request() -> impl Strategy<Value = Request> {
             reactive,
         },
     );
+    let place = prop_oneof![positioner.prop_map(Place::Positioner), rect().prop_map(Place::Fixed)];
     prop_oneof![
         (any::<u32>(), 1..1_u64 << 30, any::<u32>()).prop_map(|(buffer, size, resource)| {
             Request::CreateBuffer { buffer: BufferId(buffer), size, backing: Backing::VirtioGpu { resource } }
@@ -110,18 +112,35 @@ fn request() -> impl Strategy<Value = Request> {
                 parent,
                 min_size,
                 max_size,
-                decoration: Decoration::ServerSide
+                base_size: min_size,
+                increment: Size::new(6, 13),
+                decoration: Decoration::ServerSide,
+                kind: WindowKind::Utility,
+                modal: parent.is_some(),
+                urgent: true,
+                no_focus: false,
             })
         ),
-        (surface(), surface(), positioner, any::<bool>(), option::of(any::<u32>())).prop_map(
-            |(surface, parent, positioner, grab, reposition)| Request::Popup(Popup {
+        (surface(), surface(), place, any::<bool>(), option::of(any::<u32>())).prop_map(
+            |(surface, parent, place, grab, reposition)| Request::Popup(Popup {
                 surface,
                 parent,
-                positioner,
+                place,
+                kind: PopupKind::Tooltip,
                 grab,
                 reposition
             })
         ),
+        (surface(), vec((1..9_u32, 1..9_u32), 0..4)).prop_map(|(surface, sizes)| {
+            let icon = |(width, height): (u32, u32)| Icon {
+                size: Size::new(width, height),
+                pixels: (0..4 * width * height).map(|i| i.to_le_bytes()[0]).collect(),
+            };
+            Request::Icons { surface, icons: sizes.into_iter().map(icon).collect() }
+        }),
+        (surface(), option::of(vec(rect(), 0..9)))
+            .prop_map(|(surface, rects)| Request::Shape { surface, rects }),
+        (surface(), any::<u32>()).prop_map(|(surface, serial)| Request::Pong { surface, serial }),
         (surface(), point()).prop_map(|(surface, at)| Request::Act { surface, act: Act::WindowMenu(at) }),
         (surface(), point())
             .prop_map(|(surface, hotspot)| Request::Cursor(Cursor::Surface { surface, hotspot })),
@@ -175,6 +194,9 @@ fn event() -> impl Strategy<Value = Event> {
             |(surface, serial, area, reposition)| Event::ConfigurePopup { surface, serial, area, reposition }
         ),
         (surface(), any::<u64>()).prop_map(|(surface, number)| Event::Release { surface, number }),
+        (surface(), any::<u32>()).prop_map(|(surface, serial)| Event::Ping { surface, serial }),
+        surface().prop_map(|surface| Event::Kill { surface }),
+        (surface(), point()).prop_map(|(surface, at)| Event::Place { surface, at }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
         ("[a-z]{1,9}", rect(), size()).prop_map(|(name, area, mode)| {
             Event::Outputs(vec![inlay_protocol::display::Output {
@@ -287,6 +309,23 @@ fn fields_out_of_their_limits_are_refused() {
     refused(act(Act::WindowMenu(Point::new(i32::MIN, 0))));
     let buffer = |size| Request::CreateBuffer { buffer: BufferId(1), size, backing: Backing::Memfd };
     refused(buffer(0));
+    let icon = |width, bytes| Request::Icons {
+        surface: SurfaceId(1),
+        icons: vec![Icon { size: Size::new(width, 1), pixels: vec![0; bytes] }],
+    };
+    refused(icon(2, 7));
+    refused(icon(0, 0));
+    refused(icon(limits::ICON + 1, 4 * (limits::ICON as usize + 1)));
+    let rects = vec![Rect::new(0, 0, 1, 1); limits::SHAPE_RECTS + 1];
+    refused(Request::Shape { surface: SurfaceId(1), rects: Some(rects) });
+    refused(Request::Popup(Popup {
+        surface: SurfaceId(1),
+        parent: SurfaceId(2),
+        place: Place::Fixed(Rect::default()),
+        kind: PopupKind::Menu,
+        grab: false,
+        reposition: None,
+    }));
     refused(buffer(u64::MAX));
     let nan = InputEvent::PointerMotion { time_ms: 0, x: f64::NAN, y: 0.0 };
     let bytes = framing::encode(&Event::Input(nan)).unwrap();

@@ -1,6 +1,6 @@
 //! What the host is told of windows: their whole state when it changed, once a turn of the loop, parents first.
 
-use inlay_protocol::display::{Popup, Request, SurfaceId, Toplevel};
+use inlay_protocol::display::{Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind};
 use inlay_protocol::limits;
 use smithay::wayland::compositor::with_states;
 use smithay::wayland::shell::xdg::{SurfaceCachedState, XdgToplevelSurfaceData};
@@ -32,14 +32,17 @@ fn toplevel_state(windows: &Windows, id: SurfaceId, window: &ToplevelWindow) -> 
         let cached = cached.current();
         (cached.min_size, cached.max_size)
     });
+    let parent = parent.as_ref().and_then(id_of).filter(|p| *p != id && windows.is_said(*p));
     Toplevel {
         surface: id,
         title: short(title.unwrap_or_default()),
         app_id: short(app_id.unwrap_or_default()),
-        parent: parent.as_ref().and_then(id_of).filter(|parent| *parent != id && windows.is_said(*parent)),
+        parent,
         min_size: size(min),
         max_size: size(max),
         decoration: window.decoration,
+        kind: if parent.is_some() { WindowKind::Dialog } else { WindowKind::Normal },
+        ..Toplevel::default()
     }
 }
 
@@ -98,7 +101,8 @@ fn say_popup(agent: &mut Agent, id: SurfaceId) {
     let popup = Popup {
         surface: id,
         parent,
-        positioner: positioner::translate(&window.positioner),
+        place: Place::Positioner(positioner::translate(&window.positioner)),
+        kind: PopupKind::Menu,
         grab: window.grab,
         reposition: window.reposition,
     };

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use inlay_protocol::connection::Connection;
 use inlay_protocol::control::{Command, Program, Report};
 use inlay_protocol::display::{
-    AgentCounters, BufferId, Commit, Event, Popup, Request, States, SurfaceId, Toplevel,
+    AgentCounters, BufferId, Commit, Event, Icon, Place, Popup, Positioner, Request, States, SurfaceId,
+    Toplevel,
 };
-use inlay_protocol::geometry::Size;
+use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::handshake::{Capabilities, Hello, Role, Welcome};
 use inlay_protocol::input::InputEvent;
 
@@ -47,6 +48,8 @@ pub struct Host {
     pub surfaces: BTreeMap<SurfaceId, Commit>,
     pub toplevels: BTreeMap<SurfaceId, Toplevel>,
     pub popups: BTreeMap<SurfaceId, Popup>,
+    pub icons: BTreeMap<SurfaceId, Vec<Icon>>,
+    pub shapes: BTreeMap<SurfaceId, Option<Vec<Rect>>>,
     pub counters: Option<AgentCounters>,
     serial: u32,
     clock: Instant,
@@ -73,6 +76,15 @@ fn accept(listener: &UnixListener) -> (Connection, Role) {
     connection.queue_raw(&Welcome::answer(&hello, capabilities).encode()).unwrap();
     connection.flush().unwrap();
     (connection, hello.role)
+}
+
+/// Where an `xdg_popup` wants to be.
+#[track_caller]
+pub fn positioner_of(popup: &Popup) -> Positioner {
+    match popup.place {
+        Place::Positioner(positioner) => positioner,
+        Place::Fixed(area) => panic!("placed by the app at {area:?}"),
+    }
 }
 
 impl Host {
@@ -120,6 +132,8 @@ impl Host {
             surfaces: BTreeMap::new(),
             toplevels: BTreeMap::new(),
             popups: BTreeMap::new(),
+            icons: BTreeMap::new(),
+            shapes: BTreeMap::new(),
             counters: None,
             serial: 1000,
             clock: Instant::now(),
@@ -149,6 +163,8 @@ impl Host {
         self.surfaces.clear();
         self.toplevels.clear();
         self.popups.clear();
+        self.icons.clear();
+        self.shapes.clear();
     }
 
     pub fn wayland_socket(&self) -> PathBuf {
@@ -269,7 +285,13 @@ impl Host {
                 self.popups.remove(surface);
             }
             Request::Counters(counters) => self.counters = Some(*counters),
-            Request::Act { .. } | Request::Cursor(_) | Request::SayAgain => {}
+            Request::Icons { surface, icons } => {
+                self.icons.insert(*surface, icons.clone());
+            }
+            Request::Shape { surface, rects } => {
+                self.shapes.insert(*surface, rects.clone());
+            }
+            Request::Act { .. } | Request::Cursor(_) | Request::Pong { .. } | Request::SayAgain => {}
         }
         self.requests.push(request);
     }

@@ -7,7 +7,7 @@ use inlay_protocol::display::{Decoration, Event, States};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
-use crate::host::{Host, Manners, POLITE};
+use crate::host::{Host, Manners, POLITE, positioner_of};
 
 /// Evdev codes of a small part of the keyboard.
 fn code(character: char) -> u32 {
@@ -98,7 +98,7 @@ fn a_gtk_window_opens_its_menu() {
     host.until("its menu", |host| host.popups.len() == 1);
     let popup = host.popups.values().next().unwrap().clone();
     assert!(popup.grab && popup.parent == window, "{popup:?}");
-    let area = Rect::of_size(popup.positioner.size);
+    let area = Rect::of_size(positioner_of(&popup).size);
     host.send(&Event::ConfigurePopup { surface: popup.surface, serial: 5, area, reposition: None });
     host.until("its menu is drawn", |host| host.is_mapped(popup.surface));
     assert!(host.pixels(popup.surface).iter().any(|byte| *byte != 0));

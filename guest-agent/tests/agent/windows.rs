@@ -13,7 +13,7 @@ use wayland_protocols::xdg::decoration::zv1::client::{
 use wayland_protocols::xdg::shell::client::{xdg_popup, xdg_positioner, xdg_surface, xdg_toplevel};
 
 use crate::client::{Client, State, Told, Window};
-use crate::host::{Host, Manners, POLITE};
+use crate::host::{Host, Manners, POLITE, positioner_of};
 
 delegate_noop!(State: ignore ZxdgDecorationManagerV1);
 delegate_noop!(State: ignore ZxdgToplevelDecorationV1);
@@ -228,12 +228,13 @@ fn with_popup() -> (Host, Client, Window, Popup) {
     host.until("the popup", |host| host.popups.len() == 1);
     let said = host.popups.values().next().unwrap().clone();
     assert_eq!((said.parent, said.grab, said.reposition), (id, true, None));
-    assert_eq!(said.positioner.size, Size::new(40, 30));
-    assert_eq!(said.positioner.anchor_rect, Rect::new(5, 5, 10, 10));
-    assert_eq!(said.positioner.anchor, Edges::BOTTOM.with(Edges::LEFT));
-    assert_eq!(said.positioner.gravity, Edges::BOTTOM.with(Edges::RIGHT));
-    assert_eq!(said.positioner.adjustment.0, 1 | 8);
-    assert_eq!(said.positioner.offset, Point::new(1, 2));
+    let wish = positioner_of(&said);
+    assert_eq!(wish.size, Size::new(40, 30));
+    assert_eq!(wish.anchor_rect, Rect::new(5, 5, 10, 10));
+    assert_eq!(wish.anchor, Edges::BOTTOM.with(Edges::LEFT));
+    assert_eq!(wish.gravity, Edges::BOTTOM.with(Edges::RIGHT));
+    assert_eq!(wish.adjustment.0, 1 | 8);
+    assert_eq!(wish.offset, Point::new(1, 2));
     let surface = said.surface;
     host.send(&Event::ConfigurePopup {
         surface,
@@ -258,7 +259,7 @@ fn a_popup_is_placed_by_the_host_and_moved_on_request() {
     popup.popup.reposition(&positioner(&client, 90), 1234);
     client.roundtrip();
     host.until("the new place is asked", |host| host.popups[&surface].reposition == Some(1234));
-    assert_eq!(host.popups[&surface].positioner.anchor_rect.x, 90);
+    assert_eq!(positioner_of(&host.popups[&surface]).anchor_rect.x, 90);
     host.send(&Event::ConfigurePopup {
         surface,
         serial: 78,

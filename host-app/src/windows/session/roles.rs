@@ -1,6 +1,6 @@
 //! Toplevels and popups of the agent: their windows open with the first content and close with the last.
 
-use inlay_protocol::display::{Act, Cursor, Event, Popup, States, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Cursor, Event, Place, Popup, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
@@ -149,7 +149,10 @@ impl Session {
             return self.tell(&Event::PopupDone { surface });
         }
         let monitor = tools.presenter.monitor(popup.parent);
-        let area = placement::place(&popup.positioner, monitor);
+        let area = match &popup.place {
+            Place::Positioner(positioner) => placement::place(positioner, monitor),
+            Place::Fixed(area) => *area,
+        };
         let reposition = popup.reposition;
         if let Some(Window { role: Role::Popup(before, _), .. }) = self.windows.get(&surface)
             && before.parent != popup.parent
