@@ -79,6 +79,7 @@ pub fn show(x11: &X11, text: &str, about: Option<SurfaceId>) -> anyhow::Result<N
         &aux,
     )?;
     c.change_property8(PropMode::REPLACE, xid, a._NET_WM_NAME, a.UTF8_STRING, b"Inlay")?;
+    c.change_property8(PropMode::REPLACE, xid, AtomEnum::WM_NAME, AtomEnum::STRING, b"Inlay")?;
     c.change_property8(PropMode::REPLACE, xid, AtomEnum::WM_CLASS, AtomEnum::STRING, b"inlay\0inlay\0")?;
     let words = |property: xproto::Atom, kind: AtomEnum, value| {
         c.change_property32(PropMode::REPLACE, xid, property, kind, &[value])
