@@ -85,7 +85,11 @@ impl Agent {
             if let Some(found) = self.events.iter().find_map(&find) {
                 return found;
             }
-            assert!(Instant::now() < end, "{what}: not within {SOON:?}; came: {:?}", self.events);
+            assert!(
+                Instant::now() < end,
+                "{what}: not within {SOON:?}; came: {:.2000?}",
+                format!("{:?}", self.events)
+            );
             self.listen(Duration::from_millis(20));
         }
     }
@@ -323,17 +327,20 @@ fn hints_of_x11_apps_reach_the_window_manager() {
     agent.paint(2, Size::new(127, 139), RED);
     let window = xvfb.find("child");
     let holds = |name: &str, what: &str| {
-        eventually(&format!("{name} to hold {what}"), || {
-            property(&xvfb, &window, name).contains(what).then_some(())
-        });
+        let end = Instant::now() + SOON;
+        while !property(&xvfb, &window, name).contains(what) {
+            let now = property(&xvfb, &window, name);
+            assert!(Instant::now() < end, "{name} does not hold {what}: {now}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     };
     holds("_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_UTILITY");
     holds("WM_NORMAL_HINTS", "program specified resize increment: 6 by 13");
     holds("WM_NORMAL_HINTS", "program specified base size: 7 by 9");
     holds("WM_HINTS", "Client accepts input or input focus: False");
-    let icon = xvfb.tool("xprop", &["-id", &window, "-f", "_NET_WM_ICON", "32c", " $0+", "_NET_WM_ICON"]);
     let words = [2, 1, 0x80ff_8000_u32, 0xff03_0201].map(|w| w.to_string()).join(", ");
-    assert!(icon.contains(&words), "{icon} does not hold {words}");
+    let icon = || xvfb.tool("xprop", &["-id", &window, "-f", "_NET_WM_ICON", "32c", " $0+", "_NET_WM_ICON"]);
+    assert!(icon().contains(&words), "{} does not hold {words}", icon());
 
     // The parent opens later, and closes.
     holds("WM_TRANSIENT_FOR", "not found");
@@ -371,7 +378,8 @@ fn hints_of_x11_apps_reach_the_window_manager() {
     agent.send(&Request::RoleGone { surface: SurfaceId(1) });
     holds("WM_TRANSIENT_FOR", "not found");
     agent.send(&Request::Icons { surface: SurfaceId(2), icons: vec![] });
-    holds("_NET_WM_ICON", "not found");
+    // openbox gives such a window an icon of its own.
+    eventually("no icon", || (!icon().contains(&words)).then_some(()));
 }
 
 #[test]
@@ -573,7 +581,8 @@ fn another_layout_is_told_and_the_same_is_not() {
     agent.listen(Duration::from_millis(700));
     assert_eq!(keymaps(&agent).len(), after, "nothing changed");
     // The group travels as a modifier.
-    xvfb.xdotool(&["key", "Caps_Lock"]);
+    // Caps Lock, by its keycode: it has another meaning now.
+    xvfb.xdotool(&["key", "66"]);
     agent.until("the other group", |e| {
         matches!(e, Event::Input(InputEvent::Modifiers(m)) if m.group == 1).then_some(())
     });
