@@ -4,7 +4,7 @@
 
 use inlay_protocol::display::SurfaceId;
 use x11rb::connection::Connection as _;
-use x11rb::properties::WmHints;
+use x11rb::properties::{WmHints, WmSizeHints};
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
     self, AtomEnum, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, PropMode, Rectangle,
@@ -88,6 +88,8 @@ pub fn show(x11: &X11, text: &str, about: Option<SurfaceId>) -> anyhow::Result<N
     words(a._NET_WM_WINDOW_TYPE, AtomEnum::ATOM, a._NET_WM_WINDOW_TYPE_DIALOG)?;
     // A notice comes by itself and takes no keys away from anybody; a question follows what the user just did.
     WmHints { input: Some(about.is_some()), ..WmHints::new() }.set(&**c, xid)?;
+    let size = Some((width.into(), height.into()));
+    WmSizeHints { min_size: size, max_size: size, ..WmSizeHints::new() }.set_normal_hints(&**c, xid)?;
     match about {
         None => drop(words(a._NET_WM_USER_TIME, AtomEnum::CARDINAL, 0)?),
         Some(_) => {
