@@ -22,6 +22,7 @@ mod spawn;
 mod surface;
 mod watch;
 mod windows;
+mod x11;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -146,6 +147,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         wayland_display,
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
+        x11: None,
     }
 }
 

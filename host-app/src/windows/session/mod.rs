@@ -60,6 +60,8 @@ pub struct Session {
     cursor: Cursor,
     serial: u32,
     started: Instant,
+    /// Releases that leave with the next frame: an agent that has another buffer is not woken for them alone.
+    released: Vec<(SurfaceId, u64)>,
     /// When the newest commits were uploaded.
     pub uploads: Uploads,
     /// The agent's own figures, when they were asked for and came.
@@ -99,6 +101,7 @@ impl Session {
             cursor: Cursor::Named("default".to_owned()),
             serial: 0,
             started: Instant::now(),
+            released: Vec::new(),
             uploads: Uploads::default(),
             agent_counters: None,
         };
@@ -152,7 +155,18 @@ impl Session {
             self.request(request, fds, tools)?;
         }
         self.configure_all(Instant::now())?;
+        let (tick, _) = self.wants_tick();
+        if !tick {
+            self.say_released()?;
+        }
         self.flush()
+    }
+
+    pub(super) fn say_released(&mut self) -> Result<(), SessionError> {
+        for (surface, number) in std::mem::take(&mut self.released) {
+            self.tell(&Event::Release { surface, number })?;
+        }
+        Ok(())
     }
 
     /// Writes what waits for the agent.
