@@ -157,9 +157,8 @@ mod tests {
             title: title.to_owned(),
             app_id: app_id.to_owned(),
             parent: Some(SurfaceId(9)),
-            min_size: Size::default(),
-            max_size: Size::default(),
             decoration: Decoration::ServerSide,
+            ..Toplevel::default()
         }
     }
 

@@ -202,6 +202,8 @@ impl Session {
                 self.show_cursor(tools.presenter);
             }
             Request::Counters(counters) => self.agent_counters = Some(counters),
+            // Not shown yet.
+            Request::Icons { .. } | Request::Shape { .. } | Request::Pong { .. } => {}
             Request::SayAgain => {
                 self.say_all(tools.presenter)?;
                 self.focus.forget();
