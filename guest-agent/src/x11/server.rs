@@ -1,5 +1,5 @@
 //! Xwayland as a process: the display's socket, made by the agent and watched by it until the first X client comes; then the
-//! server takes it over, and gives it back when it ends (by itself some seconds after its last client).
+//! server takes it over, and gives it back when it ends: some seconds after the last client, when the window manager leaves too.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,8 +16,6 @@ use rustix::process::Pid;
 const SOCKETS: &str = "/tmp/.X11-unix";
 /// Displays that are tried.
 const DISPLAYS: std::ops::Range<u32> = 0..64;
-/// Seconds without a client after which the server ends.
-const IDLE_SECONDS: &str = "10";
 
 /// An X display: its number, lock, socket and key.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl Display {
         command
             .arg(self.name())
             // Shared memory only: the windows are read by the processor anyway.
-            .args(["-rootless", "-shm", "-terminate", IDLE_SECONDS])
+            .args(["-rootless", "-shm", "-terminate"])
             .args(["-listenfd", &number(&listener), "-wm", &number(&their_manager)])
             .arg("-auth")
             .arg(&self.authority)

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use inlay_protocol::display::{Act, States};
 use inlay_protocol::geometry::{Point, Rect, Size};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use smithay::reexports::calloop::channel as calloop_channel;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::composite::{ConnectionExt as _, Redirect};
+use x11rb::protocol::res::ConnectionExt as _;
 use x11rb::protocol::shape::ConnectionExt as _;
 use x11rb::protocol::xproto::{
     AtomEnum, ChangeWindowAttributesAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode,
@@ -41,6 +42,8 @@ pub use window::{Association, Kind, Window, Xid};
 const NEWS: usize = 512;
 /// Windows that are followed; an app that makes more has them ignored.
 const WINDOWS: usize = 4096;
+/// A server without a window for this long, and without a client but this one, is not needed any more.
+const IDLE: Duration = Duration::from_secs(10);
 /// Pause after a failed wait, so that a fault never spins.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -186,15 +189,22 @@ fn run(
             news.send(piece)?;
         }
         if quiet {
-            wait(&wm.c, wake);
+            let look_again = wm.windows.is_empty().then_some(IDLE);
+            let slept = wait(&wm.c, wake, look_again);
+            if slept && wm.is_unused()? {
+                tracing::info!("no X11 app is left");
+                return Ok(());
+            }
         }
     }
 }
 
-/// Until the server or the agent has something.
-fn wait(c: &RustConnection, wake: &OwnedFd) {
+/// Until the server or the agent has something; `true` when nothing came in that time.
+fn wait(c: &RustConnection, wake: &OwnedFd, most: Option<Duration>) -> bool {
     let mut fds = [PollFd::new(c.stream(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-    match poll(&mut fds, None) {
+    let most = most.and_then(|most| Timespec::try_from(most).ok());
+    match poll(&mut fds, most.as_ref()) {
+        Ok(0) => return true,
         Ok(_) => {
             // Not blocking: nothing to read is no fault.
             let _ = rustix::io::read(wake.as_fd(), &mut [0; 8]);
@@ -202,6 +212,7 @@ fn wait(c: &RustConnection, wake: &OwnedFd) {
         Err(rustix::io::Errno::INTR) => {}
         Err(_) => std::thread::sleep(PAUSE),
     }
+    false
 }
 
 impl Wm {
@@ -297,6 +308,14 @@ impl Wm {
         let window = AtomEnum::WINDOW;
         self.set(self.root, self.atoms._NET_CLIENT_LIST, window, &self.clients)?;
         self.set(self.root, self.atoms._NET_CLIENT_LIST_STACKING, window, &self.clients)
+    }
+
+    /// Whether this is the server's only client.
+    fn is_unused(&self) -> Result<bool, Fault> {
+        let (own, mask) = (self.own, self.c.setup().resource_id_mask);
+        let clients = self.c.res_query_clients()?.reply()?.clients;
+        // The server counts itself, with the ids from 0.
+        Ok(clients.iter().all(|c| c.resource_base == 0 || c.resource_base == own & !mask))
     }
 
     /// A window that was created, or came back to the root.

@@ -50,6 +50,7 @@ pub enum Association {
     Id(u32),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they are the hints of ICCCM and EWMH, each on its own")]
 /// A window that is mapped, as the rest of the agent sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
