@@ -473,6 +473,7 @@ fn x_clients_that_misbehave_stop_nobody() {
             x.numbers(window, x.atom(property), kind, &values);
         }
     }
+    x.c.delete_property(window, x.atom("_NET_WM_NAME")).unwrap();
     for kind in
         ["WL_SURFACE_ID", "WL_SURFACE_SERIAL", "_NET_WM_STATE", "_NET_WM_MOVERESIZE", "WM_CHANGE_STATE"]
     {
