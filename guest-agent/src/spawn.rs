@@ -184,6 +184,8 @@ fn environment(command: &mut Command, settings: &Settings) {
         .env("SDL_VIDEODRIVER", "wayland,x11")
         .env("MOZ_ENABLE_WAYLAND", "1")
         .env("ELECTRON_OZONE_PLATFORM_HINT", "auto")
+        // Java waits for a frame around its windows otherwise, and draws nothing.
+        .env("_JAVA_AWT_WM_NONREPARENTING", "1")
         .env_remove("DISPLAY")
         .env_remove("XAUTHORITY")
         .env_remove("WAYLAND_SOCKET")

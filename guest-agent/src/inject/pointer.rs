@@ -25,6 +25,7 @@ const LEFT: u32 = 0x110;
 /// The pointer enters a window.
 pub fn enter(agent: &mut Agent, surface: SurfaceId, x: f64, y: f64) {
     agent.input.pointer_root = Some(surface);
+    crate::x11::entered(agent, surface);
     let time = agent.input.last_ms;
     motion(agent, time, x, y);
 }

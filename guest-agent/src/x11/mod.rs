@@ -514,6 +514,13 @@ pub fn focus(agent: &mut Agent, surface: Option<SurfaceId>) -> Option<SurfaceId>
     of_window.or(surface)
 }
 
+/// The pointer enters a window: it is under it for the X server, too, whatever other windows are at that place.
+pub fn entered(agent: &Agent, surface: SurfaceId) {
+    if let Some(id) = agent.x11.keyboard_window(surface) {
+        agent.x11.order(Order::Raise(id));
+    }
+}
+
 /// The host closed a popup.
 pub fn dismiss(agent: &mut Agent, surface: SurfaceId) -> bool {
     let Some((id, window)) = agent.x11.window_mut(surface) else { return false };

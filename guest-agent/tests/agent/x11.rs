@@ -505,3 +505,30 @@ fn x_clients_that_misbehave_stop_nobody() {
     drop(later);
     assert!(host.count().resident_bytes < 200 << 20, "memory stays bounded");
 }
+
+#[test]
+fn the_pointer_is_in_the_window_that_the_host_says_whatever_lies_above_it() {
+    let (mut host, mut x, below, id) = with_window();
+    let above = x.create((300, 200, 200, 100), 0, false);
+    x.map(above);
+    host.until("the other window", |host| host.toplevels.len() == 2);
+    for (time_ms, surface, window) in [
+        (1000, id, below),
+        (2000, *host.toplevels.keys().find(|s| **s != id).unwrap(), above),
+        (3000, id, below),
+    ] {
+        host.send(&Event::Place { surface, at: Point::new(300, 200) });
+        host.input(InputEvent::PointerEnter { surface, x: 20.0, y: 10.0 });
+        x.until(&mut host, "the pointer", |e| match e {
+            XEvent::MotionNotify(e) if e.event == window => Some(()),
+            XEvent::EnterNotify(e) if e.event == window => Some(()),
+            _ => None,
+        });
+        host.input(InputEvent::PointerButton { time_ms, button: 0x110, pressed: true });
+        host.input(InputEvent::PointerButton { time_ms, button: 0x110, pressed: false });
+        let pressed = x.until(&mut host, "the press", |e| {
+            if let XEvent::ButtonPress(e) = e { Some(e.event) } else { None }
+        });
+        assert_eq!(pressed, window);
+    }
+}

@@ -48,6 +48,7 @@ impl XClient {
             | EventMask::BUTTON_PRESS
             | EventMask::BUTTON_RELEASE
             | EventMask::POINTER_MOTION
+            | EventMask::ENTER_WINDOW
             | EventMask::FOCUS_CHANGE
             | EventMask::PROPERTY_CHANGE;
         let aux = CreateWindowAux::new()

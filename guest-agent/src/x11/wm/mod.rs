@@ -80,6 +80,8 @@ pub enum Order {
         /// Its states.
         states: States,
     },
+    /// A managed window goes above the others: the server finds the window under the pointer by their stack.
+    Raise(Xid),
     /// This window gets the keyboard; none takes it from all.
     Focus(Option<Xid>),
     /// The window is asked to close.

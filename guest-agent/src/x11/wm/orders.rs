@@ -14,6 +14,7 @@ impl Wm {
         match order {
             Order::Move(window, at) => self.move_to(window, at),
             Order::Configure { window, size, states } => self.configure(window, size, states),
+            Order::Raise(window) => self.raise(window),
             Order::Focus(window) => self.give_focus(window),
             Order::Close(window) => self.close(window),
             Order::Ping(window, serial) => {
@@ -83,6 +84,15 @@ impl Wm {
         Ok(())
     }
 
+    fn raise(&mut self, id: Xid) -> Result<(), Fault> {
+        // What bypasses the window manager stays above: menus, tool tips.
+        let above = self.windows.values().filter(|e| e.mapped && e.window.override_redirect);
+        for window in std::iter::once(id).chain(above.map(|e| e.window.id)) {
+            self.c.configure_window(window, &ConfigureWindowAux::new().stack_mode(StackMode::ABOVE))?;
+        }
+        Ok(())
+    }
+
     /// Gives the keyboard to a window by its input model (ICCCM 4.1.7), and raises it.
     fn give_focus(&mut self, id: Option<Xid>) -> Result<(), Fault> {
         let before = std::mem::replace(&mut self.focus, id);
@@ -100,11 +110,7 @@ impl Wm {
         // The user is there: it has the attention it asked for.
         entry.window.attention = false;
         let (input, takes) = (entry.window.input, entry.window.takes_focus);
-        // What bypasses the window manager stays above: menus, tool tips.
-        let above = self.windows.values().filter(|e| e.mapped && e.window.override_redirect);
-        for window in std::iter::once(id).chain(above.map(|e| e.window.id)) {
-            self.c.configure_window(window, &ConfigureWindowAux::new().stack_mode(StackMode::ABOVE))?;
-        }
+        self.raise(id)?;
         if input {
             self.c.set_input_focus(InputFocus::POINTER_ROOT, id, x11rb::CURRENT_TIME)?;
         }
