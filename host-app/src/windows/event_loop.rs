@@ -133,6 +133,10 @@ impl Loop {
             self.strangers_speak();
             self.agent_speaks();
             self.tick();
+            self.with_session(|session, tools| {
+                session.ask_about_silent(Instant::now(), tools.presenter);
+                Ok(())
+            });
             self.answer();
             // Last before waiting: drawing and requests take events off the display's socket into its library's queue,
             // and poll would not see them there.
@@ -184,7 +188,8 @@ impl Loop {
         let hidden = hidden.then(|| self.last_hidden_tick + HIDDEN_TICK);
         let hello = self.strangers.iter().map(|s| s.since + HELLO).min();
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
-        [tick, hidden, hello, counters].into_iter().flatten().min()
+        let asks = self.session.as_ref().and_then(Session::asks_at);
+        [tick, hidden, hello, counters, asks].into_iter().flatten().min()
     }
 
     fn accept(&mut self) -> anyhow::Result<()> {
@@ -391,7 +396,7 @@ impl Loop {
         let open = session.windows.iter().filter(|(_, w)| w.is_open());
         open.map(|(surface, w)| match &w.role {
             WindowRole::Toplevel(toplevel) => {
-                let look = window::look(toplevel, &self.name, |_| false);
+                let look = window::look(toplevel, &self.name, None);
                 let area = Rect::of_size(w.size);
                 WindowInfo { surface: *surface, title: look.title, class: look.class, area, parent: None }
             }
@@ -409,7 +414,10 @@ impl Loop {
     fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
         let session = self.session.as_ref().context("there is no such window")?;
         let size = session.windows.get(&window).context("there is no such window")?.size;
-        let bytes = self.renderer.picture(size, &session.scene.quads(window))?;
+        let mut bytes = self.renderer.picture(size, &session.scene.quads(window))?;
+        if let Some(outline) = session.outline(window) {
+            window::cut_out(&mut bytes, size, &outline);
+        }
         Ok((ApiReply::Picture(size), api::memory_file(&bytes)?))
     }
 

@@ -4,8 +4,8 @@
 //! order, each only where the app allows it. What still does not fit is slid onto the monitor all the same: a menu that
 //! cannot be reached helps nobody.
 
-use inlay_protocol::display::{ConstraintAdjustment, Edges, Positioner};
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::display::{ConstraintAdjustment, Edges, Output, Positioner};
+use inlay_protocol::geometry::{Point, Rect};
 
 /// One axis of the problem, in the coordinates of the parent's window geometry.
 #[derive(Debug, Clone, Copy)]
@@ -89,10 +89,43 @@ pub fn place(positioner: &Positioner, monitor: Rect) -> Rect {
     Rect::new(place(left), place(top), extent(width), extent(height))
 }
 
+/// The place that an app gave its popup, or where it touches none of the monitors the nearest on this one. All in the
+/// coordinates of the parent's window geometry.
+#[must_use]
+pub fn fixed(area: Rect, mut monitors: impl Iterator<Item = Rect>, nearest: Rect) -> Rect {
+    if monitors.any(|m| m.intersection(area).is_some()) {
+        return area;
+    }
+    let within = |start: i32, len: u32, low: i32, high: i64| {
+        let last = (high - i64::from(len)).max(i64::from(low));
+        i32::try_from(i64::from(start).clamp(low.into(), last)).unwrap_or(low)
+    };
+    let x = within(area.x, area.width, nearest.x, nearest.right());
+    let y = within(area.y, area.height, nearest.y, nearest.bottom());
+    Rect { x, y, ..area }
+}
+
+/// The monitor that has most of an area; the first when none has any.
+#[must_use]
+pub fn monitor(outputs: &[Output], area: Rect) -> Rect {
+    let share = |o: &&Output| {
+        let probe = Rect { width: area.width.max(1), height: area.height.max(1), ..area };
+        o.area.intersection(probe).map_or(0, |r| u64::from(r.width) * u64::from(r.height))
+    };
+    let best = outputs.iter().rev().max_by_key(share);
+    best.map_or(Rect::new(0, 0, 1024, 768), |o| o.area)
+}
+
+/// An area of the desktop in the coordinates of a window whose content begins there.
+#[must_use]
+pub fn relative(area: Rect, origin: Point) -> Rect {
+    area.translated(Point::new(origin.x.saturating_neg(), origin.y.saturating_neg()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inlay_protocol::geometry::{Point, Size};
+    use inlay_protocol::geometry::Size;
 
     const MONITOR: Rect = Rect::new(-100, -50, 1000, 800);
 
@@ -147,6 +180,34 @@ mod tests {
         p.anchor_rect.y = -5000;
         let got = place(&p, MONITOR);
         assert!(MONITOR.contains(got), "{got:?}");
+    }
+
+    #[test]
+    fn a_fixed_popup_stays_where_its_app_put_it_unless_nobody_could_see_it() {
+        let second = Rect::new(900, -50, 500, 500);
+        let place = |area| fixed(area, [MONITOR, second].into_iter(), MONITOR);
+        for area in [Rect::new(-290, 10, 200, 20), Rect::new(1399, 449, 9, 9), Rect::new(5, 5, 9000, 9000)] {
+            assert_eq!(place(area), area);
+        }
+        assert_eq!(place(Rect::new(-300, 10, 200, 20)), Rect::new(-100, 10, 200, 20));
+        assert_eq!(place(Rect::new(5000, 5000, 200, 20)), Rect::new(700, 730, 200, 20));
+        assert_eq!(place(Rect::new(5, 750, 2000, 20)), Rect::new(-100, 730, 2000, 20));
+    }
+
+    #[test]
+    fn the_monitor_is_that_of_the_greatest_part() {
+        let output = |area: Rect| Output {
+            name: String::new(),
+            area,
+            mode: area.size(),
+            refresh: 60_000,
+            scale_120: 120,
+        };
+        let outputs = [Rect::new(0, 0, 100, 100), Rect::new(100, 0, 100, 100)].map(output);
+        assert_eq!(monitor(&outputs, Rect::new(90, 0, 15, 10)).x, 0);
+        assert_eq!(monitor(&outputs, Rect::new(90, 0, 50, 10)).x, 100);
+        assert_eq!(monitor(&outputs, Rect::new(900, 900, 5, 5)).x, 0);
+        assert_eq!(relative(outputs[1].area, Point::new(90, 7)), Rect::new(10, -7, 100, 100));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Window path, hop 5 of 6: surfaces, their commits, and what a window shows of them.
 //!
-//! A commit waits in the queue of its surface until its buffer is ready, its window is visible and nothing of that surface
-//! was uploaded since the last tick. Then its damaged rows go into the upload ring, it is released, and it is the state
-//! that the next tick draws. Commits that must wait behind another are merged: buffers are complete, so the newest
-//! content with all the damage says everything.
+//! A commit waits until its buffer is ready, its window is visible and nothing of its surface was uploaded since the last
+//! tick. Then its damaged rows go into the upload ring, it is released, and it is the state that the next tick draws. A
+//! commit that comes meanwhile is merged with the one that waits: buffers are complete, so the newest content with all
+//! the damage says everything. Commits of one transaction go on together or not at all: no tick shows half of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inlay_protocol::display::{Child, Commit, Format, SurfaceId, Transform};
@@ -14,25 +15,30 @@ use inlay_protocol::limits;
 
 use super::buffers::{Buffers, Found};
 use super::memory::GuestMemory;
+use super::pixels::Backing;
 use super::render::{Quad, Renderer, Texture};
 
 /// How long a commit waits for its buffer's pages.
 const READY_WITHIN: Duration = Duration::from_secs(1);
-/// Commits of one surface that may wait; the agent has at most two in flight.
-const WAITING: usize = 4;
 /// Largest side of a surface whose pixels are kept for the host's cursor.
 const CURSOR_SIDE: u32 = 256;
+/// Surfaces whose pixels are kept for the host's cursor.
+const CURSORS: usize = 64;
+/// The group of commits that came in a transaction of their own.
+const ALONE: u64 = 0;
 
 #[derive(Debug)]
 struct Waiting {
     commit: Commit,
     since: Instant,
+    /// Commits of one group go on together.
+    group: u64,
 }
 
 /// A surface of the guest.
 #[derive(Debug, Default)]
 pub struct Surface {
-    waiting: Vec<Waiting>,
+    waiting: Option<Waiting>,
     state: Option<Commit>,
     texture: Option<Texture>,
     /// Whether rows were uploaded since the last tick.
@@ -40,7 +46,9 @@ pub struct Surface {
     parent: Option<SurfaceId>,
     /// When it was last asked for again.
     refreshed: Option<Instant>,
-    /// Pixels of a small surface, for cursor images.
+    /// Whether it was named as a cursor.
+    is_cursor: bool,
+    /// Pixels of a small cursor.
     image: Option<(Size, Vec<u8>)>,
 }
 
@@ -89,9 +97,6 @@ pub enum SceneError {
     /// More surfaces than one connection may have.
     #[error("the agent has more than {} surfaces", limits::SURFACES)]
     TooMany,
-    /// More commits in flight than agreed.
-    #[error("the agent sends commits of a surface before earlier ones are released")]
-    Flood,
 }
 
 /// Figures of the pixel path.
@@ -109,6 +114,11 @@ pub struct PixelCounters {
 #[derive(Debug, Default)]
 pub struct Scene {
     surfaces: HashMap<SurfaceId, Surface>,
+    /// Surfaces with waiting commits of one group; at least those.
+    groups: HashMap<u64, Vec<SurfaceId>>,
+    newest_group: u64,
+    /// Surfaces that were named as cursors, oldest first.
+    cursors: VecDeque<SurfaceId>,
     /// What was counted.
     pub counters: PixelCounters,
 }
@@ -131,27 +141,76 @@ impl Scene {
         self.surfaces.get(&surface)
     }
 
-    /// Takes a commit; [`Scene::advance`] moves it on.
+    /// Takes the commits of a transaction; [`Scene::advance`] moves them on. Tells of commits that newer ones replaced.
     ///
     /// # Errors
     /// When the agent breaks its bounds.
-    pub fn commit(&mut self, commit: Commit, now: Instant) -> Result<(), SceneError> {
-        if !self.surfaces.contains_key(&commit.surface) && self.surfaces.len() >= limits::SURFACES {
-            return Err(SceneError::TooMany);
+    pub fn transaction(&mut self, commits: Vec<Commit>, now: Instant) -> Result<Vec<Outcome>, SceneError> {
+        let mut group = ALONE;
+        if commits.len() > 1 {
+            self.newest_group += 1;
+            group = self.newest_group;
         }
-        let surface = self.surfaces.entry(commit.surface).or_default();
-        if surface.waiting.len() >= WAITING {
-            return Err(SceneError::Flood);
+        let (mut outcomes, mut members, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+        for commit in commits {
+            let id = commit.surface;
+            if !self.surfaces.contains_key(&id) && self.surfaces.len() >= limits::SURFACES {
+                return Err(SceneError::TooMany);
+            }
+            self.counters.commits += 1;
+            let surface = self.surfaces.entry(id).or_default();
+            let mut waiting = Waiting { commit, since: now, group };
+            if let Some(older) = surface.waiting.take() {
+                outcomes.push(Outcome::Released(id, older.commit.number));
+                if group == ALONE {
+                    waiting.group = older.group;
+                } else if older.group != group && older.group != ALONE {
+                    joined.push(older.group);
+                }
+                merge(older.commit, &mut waiting.commit);
+            }
+            surface.waiting = Some(waiting);
+            members.push(id);
         }
-        self.counters.commits += 1;
-        surface.waiting.push(Waiting { commit, since: now });
-        Ok(())
+        // What a waiting transaction shares a surface with can only be shown together with it.
+        for older in joined {
+            for id in self.groups.remove(&older).unwrap_or_default() {
+                if let Some(waiting) = self.surfaces.get_mut(&id).and_then(|s| s.waiting.as_mut())
+                    && waiting.group == older
+                {
+                    waiting.group = group;
+                    members.push(id);
+                }
+            }
+        }
+        if group != ALONE {
+            self.groups.insert(group, members);
+        }
+        Ok(outcomes)
+    }
+
+    /// The surfaces whose waiting commits go on together with this one's.
+    #[must_use]
+    pub fn group(&self, id: SurfaceId) -> Vec<SurfaceId> {
+        let waiting = |id: &SurfaceId| self.surfaces.get(id)?.waiting.as_ref();
+        match waiting(&id).map(|w| w.group) {
+            None => Vec::new(),
+            Some(ALONE) => vec![id],
+            Some(group) => {
+                let members = self.groups.get(&group).map(Vec::as_slice).unwrap_or_default();
+                members.iter().copied().filter(|m| waiting(m).is_some_and(|w| w.group == group)).collect()
+            }
+        }
     }
 
     /// Forgets a surface.
     pub fn destroy(&mut self, surface: SurfaceId) {
-        if self.surfaces.remove(&surface).is_none() {
-            return;
+        let Some(gone) = self.surfaces.remove(&surface) else { return };
+        if let Some(Waiting { group, .. }) = gone.waiting {
+            self.leave(group, surface);
+        }
+        if gone.is_cursor {
+            self.cursors.retain(|c| *c != surface);
         }
         for other in self.surfaces.values_mut() {
             if other.parent == Some(surface) {
@@ -173,58 +232,95 @@ impl Scene {
         root
     }
 
-    /// Moves the waiting commits of a surface on, as far as they may go now.
+    /// A surface of a group has no waiting commit any more.
+    fn leave(&mut self, group: u64, id: SurfaceId) {
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.retain(|m| *m != id);
+            if members.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+    }
+
+    /// Moves the waiting commits of a group on, if all of them may go now. Those whose window cannot be seen stay behind.
     pub fn advance(
         &mut self,
-        id: SurfaceId,
-        visible: bool,
+        members: &[(SurfaceId, bool)],
         now: Instant,
         means: &mut Means<'_>,
     ) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        let Some(surface) = self.surfaces.get_mut(&id) else { return outcomes };
-        while !surface.waiting.is_empty() {
-            if !merge(surface, &mut outcomes, id) {
-                break;
+        let mut plans = Vec::new();
+        for (id, visible) in members {
+            let Some(surface) = self.surfaces.get(id) else { continue };
+            let Some(waiting) = &surface.waiting else { continue };
+            match plan(surface, waiting, *visible, now, means) {
+                Plan::Hidden => {}
+                Plan::Wait => return Vec::new(),
+                plan => plans.push((*id, plan)),
             }
-            let Some(Waiting { commit, since }) = surface.waiting.first() else { break };
-            match take(surface.texture.as_ref(), commit, surface.fresh, visible, means) {
-                Step::Wait => break,
-                Step::NotReady if now.duration_since(*since) < READY_WITHIN => break,
-                Step::NotReady | Step::Drop => {
-                    tracing::warn!(
-                        "surface {}: dropped commit {}: its buffer cannot be read",
-                        id.0,
-                        commit.number
-                    );
-                    self.counters.dropped += 1;
-                    outcomes.push(Outcome::Released(id, commit.number));
-                    if surface.refreshed.is_none_or(|at| now.duration_since(at) >= READY_WITHIN) {
-                        surface.refreshed = Some(now);
-                        outcomes.push(Outcome::Dropped(id));
-                    }
-                    surface.waiting.remove(0);
-                    continue;
-                }
-                Step::Taken { texture, bytes, image } => {
-                    self.counters.uploaded_bytes += bytes;
-                    surface.fresh |= bytes > 0;
-                    surface.texture = texture;
-                    if image.is_some() || commit.content.is_none() {
-                        surface.image = image;
-                    }
-                }
-            }
-            let mut commit = surface.waiting.remove(0).commit;
-            outcomes.push(Outcome::Released(id, commit.number));
-            outcomes.push(Outcome::Applied(id));
-            commit.damage = Vec::new();
-            surface.state = Some(commit);
         }
-        if outcomes.contains(&Outcome::Applied(id)) {
-            self.adopt(id);
+        let mut outcomes = Vec::new();
+        for (id, plan) in plans {
+            self.carry_out(id, plan, now, means, &mut outcomes);
         }
         outcomes
+    }
+
+    fn carry_out(
+        &mut self,
+        id: SurfaceId,
+        plan: Plan,
+        now: Instant,
+        means: &mut Means<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(surface) = self.surfaces.get_mut(&id) else { return };
+        let Some(Waiting { mut commit, group, .. }) = surface.waiting.take() else { return };
+        outcomes.push(Outcome::Released(id, commit.number));
+        match take(surface, &commit, plan, means) {
+            Some(bytes) => {
+                self.counters.uploaded_bytes += bytes;
+                surface.fresh |= bytes > 0;
+                commit.damage = Vec::new();
+                surface.state = Some(commit);
+                outcomes.push(Outcome::Applied(id));
+                self.adopt(id);
+            }
+            None => {
+                tracing::warn!(
+                    "surface {}: dropped commit {}: its buffer cannot be read",
+                    id.0,
+                    commit.number
+                );
+                self.counters.dropped += 1;
+                if surface.refreshed.is_none_or(|at| now.duration_since(at) >= READY_WITHIN) {
+                    surface.refreshed = Some(now);
+                    outcomes.push(Outcome::Dropped(id));
+                }
+            }
+        }
+        self.leave(group, id);
+    }
+
+    /// Notes that a surface is a cursor: its pixels are kept from now on. `true` when it has some already, which must be
+    /// asked for again.
+    pub fn name_cursor(&mut self, id: SurfaceId) -> bool {
+        if !self.surfaces.contains_key(&id) && self.surfaces.len() >= limits::SURFACES {
+            return false;
+        }
+        let surface = self.surfaces.entry(id).or_default();
+        if surface.is_cursor {
+            return false;
+        }
+        surface.is_cursor = true;
+        let mapped = surface.is_mapped();
+        self.cursors.push_back(id);
+        if self.cursors.len() > CURSORS
+            && let Some(old) = self.cursors.pop_front().and_then(|old| self.surfaces.get_mut(&old))
+        {
+            (old.is_cursor, old.image) = (false, None);
+        }
+        mapped
     }
 
     /// Notes the parents of the subsurfaces that a surface lists.
@@ -294,13 +390,13 @@ impl Scene {
     /// Surfaces that have commits waiting.
     #[must_use]
     pub fn waiting(&self) -> Vec<SurfaceId> {
-        self.surfaces.iter().filter(|(_, s)| !s.waiting.is_empty()).map(|(id, _)| *id).collect()
+        self.surfaces.iter().filter(|(_, s)| s.waiting.is_some()).map(|(id, _)| *id).collect()
     }
 
     /// Surfaces whose waiting commits want a frame callback.
     #[must_use]
     pub fn wants_frame(&self) -> Vec<SurfaceId> {
-        let wants = |s: &Surface| s.waiting.iter().any(|w| w.commit.wants_frame);
+        let wants = |s: &Surface| s.waiting.as_ref().is_some_and(|w| w.commit.wants_frame);
         self.surfaces.iter().filter(|(_, s)| wants(s)).map(|(id, _)| *id).collect()
     }
 
@@ -334,66 +430,72 @@ impl Scene {
     }
 }
 
-/// Merges commits that wait behind each other, so that at most one upload is left. `false` when there is nothing to do.
-fn merge(surface: &mut Surface, outcomes: &mut Vec<Outcome>, id: SurfaceId) -> bool {
-    while surface.waiting.len() > 1 {
-        let older = surface.waiting.remove(0);
-        let Some(newer) = surface.waiting.first_mut() else { return false };
-        outcomes.push(Outcome::Released(id, older.commit.number));
-        let size = |c: &Commit| c.content.map(|c| (c.size, c.format));
-        if size(&older.commit) == size(&newer.commit) {
-            newer.commit.damage.extend(older.commit.damage);
-            if newer.commit.damage.len() > limits::DAMAGE_RECTS {
-                newer.commit.damage = newer.commit.content.iter().map(|c| Rect::of_size(c.size)).collect();
-            }
-        } else if let Some(content) = newer.commit.content {
-            newer.commit.damage = vec![Rect::of_size(content.size)];
+/// Puts what an older commit said, and no tick has shown, into the one that replaces it.
+fn merge(older: Commit, newer: &mut Commit) {
+    let size = |c: &Commit| c.content.map(|c| (c.size, c.format));
+    if size(&older) == size(newer) {
+        newer.damage.extend(older.damage);
+        if newer.damage.len() > limits::DAMAGE_RECTS {
+            newer.damage = newer.content.iter().map(|c| Rect::of_size(c.size)).collect();
         }
-        newer.commit.wants_frame |= older.commit.wants_frame;
-        newer.commit.acked = newer.commit.acked.or(older.commit.acked);
+    } else if let Some(content) = newer.content {
+        newer.damage = vec![Rect::of_size(content.size)];
     }
-    true
+    newer.wants_frame |= older.wants_frame;
+    newer.acked = newer.acked.or(older.acked);
 }
 
-enum Step {
-    /// Not now: a tick must come first, or the window is hidden.
+/// What is to be done with a waiting commit.
+enum Plan {
+    /// Not now: its window cannot be seen.
+    Hidden,
+    /// Not now: a tick must come first, or the buffer's pages are not known yet.
     Wait,
-    /// The buffer's pages are not known yet.
-    NotReady,
     /// The buffer cannot be read.
     Drop,
-    /// Its rows, if any, are in the ring.
-    Taken { texture: Option<Texture>, bytes: u64, image: Option<(Size, Vec<u8>)> },
+    /// The surface has no content any more.
+    Clear,
+    /// No pixel changes.
+    Keep,
+    /// These rows are to be copied.
+    Copy(Vec<Rect>, Arc<Backing>),
 }
 
-fn take(
-    texture: Option<&Texture>,
-    commit: &Commit,
-    fresh: bool,
-    visible: bool,
-    means: &mut Means<'_>,
-) -> Step {
-    let Some(content) = &commit.content else { return Step::Taken { texture: None, bytes: 0, image: None } };
+fn plan(surface: &Surface, waiting: &Waiting, visible: bool, now: Instant, means: &mut Means<'_>) -> Plan {
+    let Some(content) = &waiting.commit.content else { return Plan::Clear };
     let whole = Rect::of_size(content.size);
-    let fitting = texture.filter(|t| t.size() == content.size);
-    let damage = match fitting {
-        None => vec![whole],
-        Some(_) => tidy(&commit.damage, whole),
-    };
+    let fits = surface.texture.as_ref().is_some_and(|t| t.size() == content.size);
+    let damage = if fits { tidy(&waiting.commit.damage, whole) } else { vec![whole] };
     if damage.is_empty() {
-        return Step::Taken { texture: fitting.cloned(), bytes: 0, image: None };
+        return Plan::Keep;
     }
-    if fresh || !visible {
-        return Step::Wait;
+    if !visible {
+        return Plan::Hidden;
     }
-    let backing = match means.buffers.find(content, means.memory) {
-        Found::Ready(backing) => backing,
-        Found::NotYet => return Step::NotReady,
-        Found::Dead => return Step::Drop,
+    if surface.fresh {
+        return Plan::Wait;
+    }
+    match means.buffers.find(content, means.memory) {
+        Found::Ready(backing) => Plan::Copy(damage, backing),
+        Found::NotYet if now.duration_since(waiting.since) < READY_WITHIN => Plan::Wait,
+        Found::NotYet | Found::Dead => Plan::Drop,
+    }
+}
+
+/// Gives a surface the content of a commit; the bytes that were copied, or nothing when that cannot be done.
+fn take(surface: &mut Surface, commit: &Commit, plan: Plan, means: &mut Means<'_>) -> Option<u64> {
+    let (damage, backing) = match plan {
+        Plan::Hidden | Plan::Wait | Plan::Drop => return None,
+        Plan::Clear => {
+            (surface.texture, surface.image) = (None, None);
+            return Some(0);
+        }
+        Plan::Keep => return Some(0),
+        Plan::Copy(damage, backing) => (damage, backing),
     };
-    let Some(texture) = fitting.cloned().or_else(|| means.renderer.texture(content.size)) else {
-        return Step::Drop;
-    };
+    let content = commit.content.as_ref()?;
+    let fitting = surface.texture.clone().filter(|t| t.size() == content.size);
+    let texture = fitting.or_else(|| means.renderer.texture(content.size))?;
     let mut bytes = 0;
     for rect in damage.into_iter().flat_map(bands) {
         let done = means.renderer.upload(&texture, rect, |to, pitch, room| {
@@ -403,12 +505,16 @@ fn take(
             copied.is_some()
         });
         if !done {
-            return Step::Drop;
+            return None;
         }
     }
+    surface.texture = Some(texture);
     let small = content.size.width <= CURSOR_SIDE && content.size.height <= CURSOR_SIDE;
-    let image = small.then(|| backing.pixels(content)).flatten().map(|pixels| (content.size, pixels));
-    Step::Taken { texture: Some(texture), bytes, image }
+    if surface.is_cursor {
+        let pixels = small.then(|| backing.pixels(content)).flatten();
+        surface.image = pixels.map(|pixels| (content.size, pixels));
+    }
+    Some(bytes)
 }
 
 /// Bands of whole rows that need no more than some megabytes of the upload ring at once.
@@ -460,7 +566,7 @@ fn texture_corners(buffer: Size, scale: u32, transform: Transform, source: Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inlay_protocol::display::{Backing, BufferId, Content};
+    use inlay_protocol::display::{self, BufferId, Content};
     use rustix::fs::{MemfdFlags, SealFlags};
     use std::os::fd::OwnedFd;
 
@@ -482,7 +588,7 @@ mod tests {
             rustix::fs::ftruncate(&file, 1 << 16).unwrap();
             rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
             let mut buffers = Buffers::default();
-            buffers.create(BufferId(1), 1 << 16, Backing::Memfd, Some(&file)).unwrap();
+            buffers.create(BufferId(1), 1 << 16, display::Backing::Memfd, Some(&file)).unwrap();
             let renderer = Renderer::new(None).unwrap();
             Self { scene: Scene::default(), buffers, memory: GuestMemory::default(), renderer, file }
         }
@@ -494,7 +600,12 @@ mod tests {
         fn advance(&mut self, id: SurfaceId, visible: bool, now: Instant) -> Vec<Outcome> {
             let mut means =
                 Means { buffers: &mut self.buffers, memory: &self.memory, renderer: &mut self.renderer };
-            self.scene.advance(id, visible, now, &mut means)
+            let members: Vec<_> = self.scene.group(id).into_iter().map(|m| (m, visible)).collect();
+            self.scene.advance(&members, now, &mut means)
+        }
+
+        fn commit(&mut self, commit: Commit, now: Instant) -> Vec<Outcome> {
+            self.scene.transaction(vec![commit], now).unwrap()
         }
 
         fn picture(&mut self) -> Vec<u8> {
@@ -534,13 +645,13 @@ mod tests {
         let mut f = Fixture::new();
         let now = Instant::now();
         f.paint(0x11);
-        f.scene.commit(commit(1, vec![]), now).unwrap();
+        f.commit(commit(1, vec![]), now);
         let done = [Outcome::Released(SURFACE, 1), Outcome::Applied(SURFACE)];
         assert_eq!(f.advance(SURFACE, true, now), done);
         assert_eq!(f.scene.counters.uploaded_bytes, 4 * 33 * 17, "a first commit is whole");
         f.scene.ticked(&[SURFACE]);
         f.paint(0x22);
-        f.scene.commit(commit(2, vec![Rect::new(5, 6, 2, 3), Rect::new(32, 16, 9, 9)]), now).unwrap();
+        f.commit(commit(2, vec![Rect::new(5, 6, 2, 3), Rect::new(32, 16, 9, 9)]), now);
         f.advance(SURFACE, true, now);
         assert_eq!(f.scene.counters.uploaded_bytes, 4 * (33 * 17 + 6 + 1));
         let picture = f.picture();
@@ -552,12 +663,13 @@ mod tests {
     fn a_second_commit_waits_for_the_tick_and_merges_with_a_third() {
         let mut f = Fixture::new();
         let now = Instant::now();
-        f.scene.commit(commit(1, vec![]), now).unwrap();
+        f.commit(commit(1, vec![]), now);
         f.advance(SURFACE, true, now);
-        f.scene.commit(commit(2, vec![Rect::new(0, 0, 1, 1)]), now).unwrap();
+        f.commit(commit(2, vec![Rect::new(0, 0, 1, 1)]), now);
         assert_eq!(f.advance(SURFACE, true, now), []);
-        f.scene.commit(commit(3, vec![Rect::new(9, 9, 1, 1)]), now).unwrap();
-        assert_eq!(f.advance(SURFACE, true, now), [Outcome::Released(SURFACE, 2)]);
+        let third = commit(3, vec![Rect::new(9, 9, 1, 1)]);
+        assert_eq!(f.commit(third, now), [Outcome::Released(SURFACE, 2)]);
+        assert_eq!(f.advance(SURFACE, true, now), []);
         f.scene.ticked(&[SURFACE]);
         let done = [Outcome::Released(SURFACE, 3), Outcome::Applied(SURFACE)];
         assert_eq!(f.advance(SURFACE, true, now), done);
@@ -568,7 +680,7 @@ mod tests {
     fn a_hidden_window_uploads_nothing() {
         let mut f = Fixture::new();
         let now = Instant::now();
-        f.scene.commit(commit(1, vec![]), now).unwrap();
+        f.commit(commit(1, vec![]), now);
         assert_eq!(f.advance(SURFACE, false, now), []);
         assert_eq!(f.scene.counters.uploaded_bytes, 0);
     }
@@ -577,10 +689,10 @@ mod tests {
     fn a_resource_that_never_comes_costs_one_second_and_one_commit() {
         let mut f = Fixture::new();
         let now = Instant::now();
-        f.buffers.create(BufferId(2), 4096, Backing::VirtioGpu { resource: 4 }, None).unwrap();
+        f.buffers.create(BufferId(2), 4096, display::Backing::VirtioGpu { resource: 4 }, None).unwrap();
         let mut late = commit(1, vec![]);
         late.content.as_mut().unwrap().buffer = BufferId(2);
-        f.scene.commit(late, now).unwrap();
+        f.commit(late, now);
         assert_eq!(f.advance(SURFACE, true, now + READY_WITHIN / 2), []);
         let dropped = [Outcome::Released(SURFACE, 1), Outcome::Dropped(SURFACE)];
         assert_eq!(f.advance(SURFACE, true, now + READY_WITHIN), dropped);
@@ -588,11 +700,84 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_commits_is_an_error() {
+    fn a_flood_of_commits_is_one_commit() {
         let mut f = Fixture::new();
         let now = Instant::now();
-        let flood = (1..10).try_for_each(|n| f.scene.commit(commit(n, vec![]), now));
-        assert!(matches!(flood, Err(SceneError::Flood)));
+        for n in 1..1000 {
+            f.commit(commit(n, vec![Rect::new(1, 1, 1, 1); 9]), now);
+        }
+        let waiting = f.scene.surfaces[&SURFACE].waiting.as_ref().unwrap();
+        assert!(waiting.commit.damage.len() <= limits::DAMAGE_RECTS + 9);
+        assert_eq!(f.advance(SURFACE, true, now)[0], Outcome::Released(SURFACE, 999));
+    }
+
+    fn of(surface: u32, number: u64) -> Commit {
+        Commit { surface: SurfaceId(surface), ..commit(number, vec![Rect::new(0, 0, 1, 1)]) }
+    }
+
+    #[test]
+    fn commits_of_a_transaction_go_on_together() {
+        let mut f = Fixture::new();
+        let now = Instant::now();
+        f.scene.transaction(vec![of(1, 1), of(2, 1)], now).unwrap();
+        assert_eq!(f.advance(SURFACE, true, now).len(), 4, "released and applied, both");
+        f.scene.ticked(&[SURFACE, SurfaceId(2)]);
+        // The first surface is shown with a commit of its own: its next one waits for the tick, and the other with it.
+        f.commit(of(1, 2), now);
+        assert_eq!(f.advance(SURFACE, true, now).len(), 2);
+        f.scene.transaction(vec![of(1, 3), of(2, 3)], now).unwrap();
+        assert_eq!(f.advance(SurfaceId(2), true, now), []);
+        // A transaction that shares a surface with one that waits joins it.
+        f.scene.transaction(vec![of(2, 4), of(3, 4)], now).unwrap();
+        assert_eq!(f.advance(SurfaceId(3), true, now), []);
+        f.commit(of(3, 5), now);
+        f.scene.ticked(&[SURFACE]);
+        let mut done: Vec<_> = f.advance(SurfaceId(3), true, now);
+        done.retain(|o| matches!(o, Outcome::Released(..)));
+        done.sort_by_key(|o| match o {
+            Outcome::Released(surface, _) => surface.0,
+            _ => 0,
+        });
+        let all = [(1, 3), (2, 4), (3, 5)].map(|(s, n)| Outcome::Released(SurfaceId(s), n));
+        assert_eq!(done, all);
+        assert!(f.scene.groups.is_empty(), "{:?}", f.scene.groups);
+    }
+
+    #[test]
+    fn a_group_does_not_wait_for_what_cannot_come() {
+        let mut f = Fixture::new();
+        let now = Instant::now();
+        let mut dead = of(2, 1);
+        dead.content.as_mut().unwrap().buffer = BufferId(77);
+        f.scene.transaction(vec![of(1, 1), dead], now).unwrap();
+        let done = f.advance(SURFACE, true, now);
+        assert!(done.contains(&Outcome::Applied(SURFACE)) && done.contains(&Outcome::Dropped(SurfaceId(2))));
+        // One that cannot be seen stays behind, and one that is destroyed leaves nothing.
+        f.scene.ticked(&[SURFACE]);
+        f.scene.transaction(vec![of(1, 2), of(3, 2)], now).unwrap();
+        let mut means = Means { buffers: &mut f.buffers, memory: &f.memory, renderer: &mut f.renderer };
+        let done = f.scene.advance(&[(SURFACE, true), (SurfaceId(3), false)], now, &mut means);
+        assert_eq!(done, [Outcome::Released(SURFACE, 2), Outcome::Applied(SURFACE)]);
+        f.scene.destroy(SurfaceId(3));
+        assert!(f.scene.groups.is_empty() && f.scene.waiting().is_empty());
+    }
+
+    #[test]
+    fn pixels_are_kept_of_cursors_only_and_of_few() {
+        let mut f = Fixture::new();
+        let now = Instant::now();
+        f.commit(of(1, 1), now);
+        f.advance(SURFACE, true, now);
+        assert!(f.scene.get(SURFACE).unwrap().image().is_none());
+        assert!(f.scene.name_cursor(SURFACE), "it must be sent again");
+        assert!(!f.scene.name_cursor(SURFACE));
+        f.scene.ticked(&[SURFACE]);
+        f.commit(of(1, 2), now);
+        f.advance(SURFACE, true, now);
+        assert!(f.scene.get(SURFACE).unwrap().image().is_some());
+        assert!((2..200).all(|id| !f.scene.name_cursor(SurfaceId(id))));
+        assert!(f.scene.get(SURFACE).unwrap().image().is_none(), "the oldest was forgotten");
+        assert_eq!(f.scene.surfaces.values().filter(|s| s.is_cursor).count(), CURSORS);
     }
 
     #[test]
@@ -614,7 +799,7 @@ mod tests {
             let mut c = commit(1, vec![]);
             c.surface = SurfaceId(id);
             c.children = vec![Child::Itself, child(other)];
-            f.scene.commit(c, now).unwrap();
+            f.commit(c, now);
             f.advance(SurfaceId(id), true, now);
         }
         assert!(f.scene.tree(SURFACE).len() <= limits::SURFACES + 1);

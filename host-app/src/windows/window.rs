@@ -12,14 +12,17 @@
 
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Popup, States, SurfaceId, Toplevel};
+use inlay_protocol::display::{Icon, Place, Popup, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Rect, Size};
 
-use super::presenter::Look;
+use super::presenter::{Look, PopupLook};
 use super::render::Target;
 
 /// How long an app may take to acknowledge before the next configure is sent all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long an app may take to answer a ping before the user is asked.
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// What a window is to the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,36 @@ pub struct Wish {
     pub size: Option<Size>,
     /// Its states.
     pub states: States,
+}
+
+/// What of a window the desktop has to be told with the next tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stale {
+    /// How it looks; for popups its place.
+    pub look: bool,
+    /// Its icons.
+    pub icons: bool,
+    /// Its outline.
+    pub shape: bool,
+}
+
+impl Stale {
+    /// Whether there is anything.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// A ping on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// Its serial.
+    pub serial: u32,
+    /// When it was sent.
+    pub since: Instant,
+    /// Whether the user was asked what to do.
+    pub asked: bool,
 }
 
 /// A window, from its announcement on.
@@ -62,6 +95,14 @@ pub struct Window {
     pub opened: u32,
     /// When the app last committed a size that differs from the host's.
     pub misfit_since: Option<Instant>,
+    /// Icons of a toplevel.
+    pub icons: Vec<Icon>,
+    /// Its outline, surface-local; `None` is the whole window.
+    pub shape: Option<Vec<Rect>>,
+    /// What the desktop has not been told yet.
+    pub stale: Stale,
+    /// The ping that its app has not answered.
+    pub ping: Option<Ping>,
 }
 
 impl Window {
@@ -80,7 +121,33 @@ impl Window {
             acked: None,
             opened: 0,
             misfit_since: None,
+            icons: Vec::new(),
+            shape: None,
+            stale: Stale::default(),
+            ping: None,
         }
+    }
+
+    /// Bytes of its icons and outline.
+    #[must_use]
+    pub fn extras(&self) -> usize {
+        let pixels: usize = self.icons.iter().map(|i| i.pixels.len()).sum();
+        pixels + self.shape.as_ref().map_or(0, |s| s.len() * size_of::<Rect>())
+    }
+
+    /// The place of a popup that its app chose.
+    #[must_use]
+    pub fn fixed(&self) -> Option<Rect> {
+        match &self.role {
+            Role::Popup(Popup { place: Place::Fixed(_), .. }, area) => Some(*area),
+            Role::Popup(..) | Role::Toplevel(_) => None,
+        }
+    }
+
+    /// When the user is to be asked whether its app is to be ended.
+    #[must_use]
+    pub fn hangs_at(&self) -> Option<Instant> {
+        self.ping.filter(|p| self.is_open() && !p.asked).map(|p| p.since + ALIVE)
     }
 
     /// Whether the host window exists.
@@ -122,26 +189,62 @@ impl Window {
     }
 }
 
-/// How a toplevel looks on the host.
+/// How a popup looks on the host.
 #[must_use]
-pub fn look(toplevel: &Toplevel, machine: &str, parent_open: impl Fn(SurfaceId) -> bool) -> Look {
+pub fn popup_look(popup: &Popup, area: Rect) -> PopupLook {
+    PopupLook { parent: popup.parent, area, kind: popup.kind }
+}
+
+/// How a toplevel looks on the host, as a child of this one.
+#[must_use]
+pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Look {
     let id = clean(&toplevel.app_id, 128);
     let id = if id.is_empty() { "app".to_owned() } else { id };
     let title = clean(&toplevel.title, 512);
     Look {
         title: if title.is_empty() { id.clone() } else { title },
         class: format!("inlay.{machine}.{id}"),
-        parent: toplevel.parent.filter(|p| parent_open(*p)),
+        parent,
         min_size: toplevel.min_size,
         max_size: toplevel.max_size,
+        base_size: toplevel.base_size,
+        increment: toplevel.increment,
         decoration: toplevel.decoration,
+        kind: toplevel.kind,
+        modal: toplevel.modal,
+        urgent: toplevel.urgent,
+        no_focus: toplevel.no_focus,
     }
 }
 
-/// Text of the guest for the host's eyes: no control characters, no bidirectional overrides, capped.
+/// Makes the pixels of a picture that lie outside of an outline transparent. Both in the picture's coordinates.
+pub fn cut_out(bytes: &mut [u8], size: Size, outline: &[Rect]) {
+    let (width, height) = (size.width as usize, size.height as usize);
+    // How many rectangles begin less end at each place, summed along rows and columns: their number over each pixel.
+    let mut over = vec![0_i32; (width + 1) * (height + 1)];
+    for rect in outline.iter().filter_map(|r| r.intersection(Rect::of_size(size))) {
+        let (x, y) = (rect.x.unsigned_abs() as usize, rect.y.unsigned_abs() as usize);
+        let (right, bottom) = (x + rect.width as usize, y + rect.height as usize);
+        for (x, y, sign) in [(x, y, 1), (right, y, -1), (x, bottom, -1), (right, bottom, 1)] {
+            over[y * (width + 1) + x] += sign;
+        }
+    }
+    let mut above = vec![0; width];
+    for (row, pixels) in over.chunks(width + 1).zip(bytes.chunks_mut((4 * width).max(1))) {
+        let mut here = 0;
+        for ((step, above), pixel) in row.iter().zip(&mut above).zip(pixels.chunks_mut(4)) {
+            here += step;
+            *above += here;
+            if *above == 0 {
+                pixel.fill(0);
+            }
+        }
+    }
+}
+
+/// Text of the guest for the host's eyes: no control characters, line breaks or bidirectional overrides, capped.
 fn clean(text: &str, most: usize) -> String {
-    let bidi =
-        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bidi = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain = text.chars().filter(|c| !c.is_control() && !bidi(*c));
     plain.take(most).collect::<String>().trim().to_owned()
 }
@@ -164,11 +267,39 @@ mod tests {
 
     #[test]
     fn titles_cannot_play_tricks() {
-        let title = format!("\u{202e}evil\n\x07{}", "x".repeat(5000));
-        let l = look(&toplevel(&title, "a/b\0c"), "demo", |_| false);
+        let title = format!("\u{202e}e\u{61c}v\u{2028}il\n\x07{}", "x".repeat(5000));
+        let l = look(&toplevel(&title, "a/b\0c"), "demo", None);
         assert!(l.title.starts_with("evilxxx") && l.title.len() <= 512);
         assert_eq!((l.class.as_str(), l.parent), ("inlay.demo.a/bc", None));
-        assert_eq!(look(&toplevel(" \t", ""), "demo", |_| true).title, "app");
+        assert_eq!(look(&toplevel(" \t", ""), "demo", None).title, "app");
+    }
+
+    #[test]
+    fn outside_of_an_outline_nothing_is_left() {
+        let size = Size::new(7, 5);
+        let outline =
+            [Rect::new(1, 1, 3, 2), Rect::new(2, 2, 3, 2), Rect::new(-9, 4, 10, 90), Rect::new(9, 9, 1, 1)];
+        let mut bytes = vec![7; 4 * 7 * 5];
+        cut_out(&mut bytes, size, &outline);
+        let rows: Vec<String> = bytes
+            .chunks(28)
+            .map(|row| row.chunks(4).map(|p| if p == [7; 4] { '#' } else { '.' }).collect())
+            .collect();
+        assert_eq!(rows, [".......", ".###...", ".####..", "..###..", "#......"]);
+        cut_out(&mut bytes, size, &[]);
+        assert!(bytes.iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn the_user_is_asked_once_about_an_app_that_does_not_answer() {
+        let now = Instant::now();
+        let mut w = Window::announced(Role::Toplevel(toplevel("t", "a")));
+        w.ping = Some(Ping { serial: 1, since: now, asked: false });
+        assert_eq!(w.hangs_at(), None, "it has no window");
+        w.target = Some(Target::None);
+        assert_eq!(w.hangs_at(), Some(now + ALIVE));
+        w.ping = Some(Ping { serial: 1, since: now, asked: true });
+        assert_eq!(w.hangs_at(), None);
     }
 
     #[test]

@@ -4,18 +4,32 @@
 
 use std::os::fd::BorrowedFd;
 
-use inlay_protocol::display::{Act, Output, States, SurfaceId};
-use inlay_protocol::geometry::{Rect, Size};
+use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
+use inlay_protocol::geometry::{Point, Rect, Size};
 
-use super::{HostEvent, Image, Look, Presenter};
+use super::{HostEvent, Image, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 
 const SCREEN: Rect = Rect::new(0, 0, 1920, 1080);
 
 /// No desktop at all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Headless {
     events: Vec<HostEvent>,
+    outputs: [Output; 1],
+}
+
+impl Default for Headless {
+    fn default() -> Self {
+        let output = Output {
+            name: "headless-1".to_owned(),
+            area: SCREEN,
+            mode: SCREEN.size(),
+            refresh: 60_000,
+            scale_120: 120,
+        };
+        Self { events: Vec::new(), outputs: [output] }
+    }
 }
 
 impl Presenter for Headless {
@@ -27,17 +41,11 @@ impl Presenter for Headless {
         Ok(std::mem::take(&mut self.events))
     }
 
-    fn outputs(&self) -> Vec<Output> {
-        vec![Output {
-            name: "headless-1".to_owned(),
-            area: SCREEN,
-            mode: SCREEN.size(),
-            refresh: 60_000,
-            scale_120: 120,
-        }]
+    fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
-    fn keyboard(&mut self) -> Option<(String, u32, u32)> {
+    fn keyboard(&mut self) -> Option<Keymap> {
         None
     }
 
@@ -58,8 +66,7 @@ impl Presenter for Headless {
     fn open_popup(
         &mut self,
         _window: SurfaceId,
-        _parent: SurfaceId,
-        _area: Rect,
+        _look: PopupLook,
         _renderer: &Renderer,
     ) -> anyhow::Result<Target> {
         Ok(Target::None)
@@ -71,14 +78,18 @@ impl Presenter for Headless {
 
     fn update(&mut self, _window: SurfaceId, _look: &Look) {}
 
+    fn set_icons(&mut self, _window: SurfaceId, _icons: &[Icon]) {}
+
+    fn set_shape(&mut self, _window: SurfaceId, _rects: Option<&[Rect]>) {}
+
     fn resize(&mut self, window: SurfaceId, size: Size) {
         self.events.push(HostEvent::Configured { window, size, states: States::default() });
     }
 
-    fn place_popup(&mut self, _window: SurfaceId, _area: Rect) {}
+    fn place_popup(&mut self, _window: SurfaceId, _look: PopupLook) {}
 
-    fn monitor(&self, _window: SurfaceId) -> Rect {
-        SCREEN
+    fn origin(&mut self, _window: SurfaceId) -> Point {
+        Point::default()
     }
 
     fn act(&mut self, window: SurfaceId, act: Act) {
@@ -94,6 +105,12 @@ impl Presenter for Headless {
     fn set_cursor(&mut self, _image: Image) {}
 
     fn notice(&mut self, _text: &str) {}
+
+    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
+        tracing::warn!("surface {}: {text}", window.0);
+    }
+
+    fn stop_asking(&mut self, _window: SurfaceId) {}
 
     fn flush(&mut self) {}
 }

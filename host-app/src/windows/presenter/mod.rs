@@ -9,7 +9,7 @@ pub mod x11;
 
 use std::os::fd::BorrowedFd;
 
-use inlay_protocol::display::{Act, Decoration, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Decoration, Icon, Output, PopupKind, States, SurfaceId, WindowKind};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
@@ -22,14 +22,48 @@ pub struct Look {
     pub title: String,
     /// Its class: `inlay.<machine>.<app id>`, the name of the desktop file that Inlay exports.
     pub class: String,
-    /// The toplevel that it belongs to.
+    /// The toplevel that it belongs to; open, and not in turn a child of this one.
     pub parent: Option<SurfaceId>,
     /// Smallest size; 0 is no limit.
     pub min_size: Size,
     /// Largest size; 0 is no limit.
     pub max_size: Size,
+    /// Sizes are this plus whole steps.
+    pub base_size: Size,
+    /// One step; 0 is none.
+    pub increment: Size,
     /// Who draws its frame.
     pub decoration: Decoration,
+    /// What it is for.
+    pub kind: WindowKind,
+    /// Whether its parent takes no input while it is open.
+    pub modal: bool,
+    /// Whether it asks for the user's attention.
+    pub urgent: bool,
+    /// Whether it never takes the keyboard.
+    pub no_focus: bool,
+}
+
+/// Where a popup is and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PopupLook {
+    /// The toplevel or popup that it belongs to.
+    pub parent: SurfaceId,
+    /// Its place relative to the parent's window.
+    pub area: Rect,
+    /// What it is for.
+    pub kind: PopupKind,
+}
+
+/// The host's keymap and key repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keymap {
+    /// In XKB's text form.
+    pub text: String,
+    /// Repeats a second.
+    pub rate: u32,
+    /// Milliseconds before the first repeat.
+    pub delay: u32,
 }
 
 /// The pointer image over our windows.
@@ -61,6 +95,13 @@ pub enum HostEvent {
         size: Size,
         /// Its states, without [`States::ACTIVATED`].
         states: States,
+    },
+    /// A toplevel's content begins at another place of the desktop.
+    Moved {
+        /// Which.
+        window: SurfaceId,
+        /// Its left upper corner.
+        at: Point,
     },
     /// A window can or cannot be seen.
     Visible {
@@ -102,6 +143,15 @@ pub enum HostEvent {
     Input(InputEvent),
     /// Monitors changed.
     Outputs,
+    /// The keymap may have changed.
+    Keyboard,
+    /// The user answered [`Presenter::ask_to_force`].
+    Answer {
+        /// Which toplevel.
+        window: SurfaceId,
+        /// Whether its app is to be ended.
+        force: bool,
+    },
 }
 
 /// The desktop.
@@ -115,11 +165,11 @@ pub trait Presenter: std::fmt::Debug {
     /// When the display is gone.
     fn dispatch(&mut self) -> anyhow::Result<Vec<HostEvent>>;
 
-    /// The monitors.
-    fn outputs(&self) -> Vec<Output>;
+    /// The monitors, at least one.
+    fn outputs(&self) -> &[Output];
 
-    /// The host's keymap in XKB's text form, and its key repeat: keys a second, milliseconds of delay.
-    fn keyboard(&mut self) -> Option<(String, u32, u32)>;
+    /// The host's keymap, if it has one.
+    fn keyboard(&mut self) -> Option<Keymap>;
 
     /// Opens a toplevel's window with a content of this size, in these states.
     ///
@@ -134,15 +184,14 @@ pub trait Presenter: std::fmt::Debug {
         renderer: &Renderer,
     ) -> anyhow::Result<Target>;
 
-    /// Opens a popup's window at a place relative to its parent's window.
+    /// Opens a popup's window.
     ///
     /// # Errors
     /// When the display refuses.
     fn open_popup(
         &mut self,
         window: SurfaceId,
-        parent: SurfaceId,
-        area: Rect,
+        look: PopupLook,
         renderer: &Renderer,
     ) -> anyhow::Result<Target>;
 
@@ -155,14 +204,20 @@ pub trait Presenter: std::fmt::Debug {
     /// Changes how a toplevel looks.
     fn update(&mut self, window: SurfaceId, look: &Look);
 
+    /// Gives a toplevel its icons.
+    fn set_icons(&mut self, window: SurfaceId, icons: &[Icon]);
+
+    /// Gives a window an outline, in its own coordinates; `None` is the whole window.
+    fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>);
+
     /// Gives a toplevel another size because its app chose it.
     fn resize(&mut self, window: SurfaceId, size: Size);
 
-    /// Moves a popup, relative to its parent's window.
-    fn place_popup(&mut self, window: SurfaceId, area: Rect);
+    /// Moves and resizes a popup, or has it be for something else.
+    fn place_popup(&mut self, window: SurfaceId, look: PopupLook);
 
-    /// The monitor that a window is on (the one of its greatest part), relative to that window's content.
-    fn monitor(&self, window: SurfaceId) -> Rect;
+    /// Where a window's content begins on the desktop.
+    fn origin(&mut self, window: SurfaceId) -> Point;
 
     /// Does what an app asked for.
     fn act(&mut self, window: SurfaceId, act: Act);
@@ -172,6 +227,12 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Tells the user something that no window of the guest can say.
     fn notice(&mut self, text: &str);
+
+    /// Asks the user whether the app of a toplevel is to be ended by force: [`HostEvent::Answer`] tells.
+    fn ask_to_force(&mut self, window: SurfaceId, text: &str);
+
+    /// Takes that question back.
+    fn stop_asking(&mut self, window: SurfaceId);
 
     /// Sends what was requested.
     fn flush(&mut self);

@@ -6,6 +6,7 @@
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use inlay_protocol::geometry::{Rect, Size};
@@ -22,6 +23,9 @@ const TEXTURE_BUDGET: u64 = 2 << 30;
 
 /// Bytes that may be recorded before they are submitted without waiting for the tick.
 const PENDING: u64 = 256 << 20;
+
+/// How long a picture may take; windows stand still meanwhile.
+const PICTURE: Duration = Duration::from_secs(5);
 
 /// The texture of a surface.
 #[derive(Debug, Clone)]
@@ -435,8 +439,9 @@ impl Renderer {
         self.queue.submit([encoder.finish()]);
         let (sender, mapped) = std::sync::mpsc::channel();
         buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
-        self.device.poll(wgpu::PollType::wait_indefinitely()).context("the graphics device failed")?;
-        mapped.recv().context("the graphics device failed")?.context("the picture cannot be read")?;
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PICTURE) };
+        self.device.poll(wait).context("the graphics device does not answer in time")?;
+        mapped.try_recv().context("the graphics device failed")?.context("the picture cannot be read")?;
         let view = buffer.get_mapped_range(..).context("the picture cannot be read")?;
         let row = 4 * size.width as usize;
         Ok(view.chunks(pitch as usize).flat_map(|line| &line[..row]).copied().collect())

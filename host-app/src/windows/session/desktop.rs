@@ -5,7 +5,7 @@ use std::time::Instant;
 use inlay_protocol::display::{Event, States, SurfaceId};
 use inlay_protocol::input::InputEvent;
 
-use super::{Session, SessionError, Tools};
+use super::{News, Session, SessionError, Tools};
 use crate::windows::presenter::{HostEvent, Presenter};
 use crate::windows::window::Role;
 
@@ -32,8 +32,16 @@ impl Session {
             }
             HostEvent::Visible { window, visible } => {
                 if let Some(w) = self.windows.get_mut(&window) {
+                    w.dirty |= visible && !w.visible;
                     w.visible = visible;
-                    w.dirty |= visible;
+                }
+                if visible {
+                    // What waited for it is drawn at once, all together.
+                    for surface in self.scene.waiting() {
+                        if self.scene.root(surface) == window {
+                            self.advance(surface, Instant::now(), tools)?;
+                        }
+                    }
                 }
                 if !visible && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_)))
                 {
@@ -55,7 +63,13 @@ impl Session {
                 }
                 self.grab_changed(tools.presenter)?;
             }
-            HostEvent::Close { window } => self.tell(&Event::Close { surface: window })?,
+            HostEvent::Close { window } => self.close_asked(window)?,
+            HostEvent::Answer { window, force } => self.answered(window, force)?,
+            HostEvent::Moved { window, at } => {
+                if self.is_open(window) && self.places.insert(window, at) != Some(at) {
+                    self.tell(&Event::Place { surface: window, at })?;
+                }
+            }
             HostEvent::Focus { window, keys, modifiers } => {
                 if window.is_none() {
                     self.dismiss_where(tools, |_, _| true)?;
@@ -74,7 +88,8 @@ impl Session {
                 })?;
             }
             HostEvent::Input(input) => self.input(input)?,
-            HostEvent::Outputs => self.say_all(tools.presenter)?,
+            HostEvent::Outputs => self.news.add(News::OUTPUTS),
+            HostEvent::Keyboard => self.news.add(News::KEYBOARD),
         }
         self.configure_all(Instant::now())
     }

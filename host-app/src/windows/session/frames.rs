@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use inlay_protocol::display::{Cursor, Event, States, SurfaceId};
 use inlay_protocol::geometry::Size;
 
-use super::{Session, SessionError, Tools};
+use super::{News, Session, SessionError, Tools};
 use crate::windows::presenter::Presenter;
 use crate::windows::render::Drawn;
 use crate::windows::scene::{Means, Outcome};
@@ -15,18 +15,28 @@ use crate::windows::window::{Role, Wish};
 const MISFIT: Duration = Duration::from_millis(300);
 
 impl Session {
-    /// Moves a surface's commits on and follows what came of it.
+    /// Moves the waiting commit of a surface on, with those that belong to it, and follows what came of it.
     pub(super) fn advance(
         &mut self,
         surface: SurfaceId,
         now: Instant,
         tools: &mut Tools<'_>,
     ) -> Result<(), SessionError> {
-        let root = self.scene.root(surface);
-        let visible = self.windows.get(&root).is_none_or(|w| w.visible);
+        let members: Vec<(SurfaceId, bool)> =
+            self.scene.group(surface).into_iter().map(|id| (id, self.is_shown(id))).collect();
         let mut means =
             Means { buffers: &mut self.buffers, memory: tools.memory, renderer: &mut *tools.renderer };
-        for outcome in self.scene.advance(surface, visible, now, &mut means) {
+        let outcomes = self.scene.advance(&members, now, &mut means);
+        self.follow(outcomes, now, tools)
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        now: Instant,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
+        for outcome in outcomes {
             match outcome {
                 Outcome::Released(surface, number) => {
                     self.uploads.note(surface, number);
@@ -46,7 +56,7 @@ impl Session {
         tools: &mut Tools<'_>,
     ) -> Result<(), SessionError> {
         if matches!(self.cursor, Cursor::Surface { surface: s, .. } if s == surface) {
-            self.show_cursor(tools.presenter);
+            self.news.add(News::CURSOR);
         }
         let root = self.scene.root(surface);
         let wants_frame = self.scene.get(surface).and_then(|s| s.state()).is_some_and(|s| s.wants_frame);
@@ -67,23 +77,24 @@ impl Session {
                 self.close_window(root, tools);
                 self.grab_changed(tools.presenter)?;
             }
-            (true, true) => self.fit(root, size, now, tools.presenter),
+            (true, true) => self.fit(root, size, now, &*tools.presenter),
             (false, false) => {}
         }
         Ok(())
     }
 
     /// Compares the app's size with the host's. An app that chose another size by itself gets it with the next tick.
-    pub(super) fn fit(&mut self, root: SurfaceId, size: Size, now: Instant, presenter: &mut dyn Presenter) {
+    pub(super) fn fit(&mut self, root: SurfaceId, size: Size, now: Instant, presenter: &dyn Presenter) {
         let Some(window) = self.windows.get_mut(&root) else { return };
         let size = if size == window.size { size } else { Self::fitting(size, presenter) };
         let misfit = size != window.size;
+        let fixed = window.fixed().is_some();
         match &mut window.role {
             Role::Toplevel(_) => window.misfit_since = misfit.then(|| window.misfit_since.unwrap_or(now)),
-            Role::Popup(_, area) if misfit => {
+            Role::Popup(_, area) if misfit && !fixed => {
                 (area.width, area.height) = (size.width, size.height);
                 window.size = size;
-                presenter.place_popup(root, *area);
+                window.stale.look = true;
             }
             Role::Popup(..) => {}
         }
@@ -118,6 +129,8 @@ impl Session {
         let time_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<SurfaceId> = self.windows.keys().copied().collect();
         let starving = self.starving();
+        self.say_news(tools.presenter)?;
+        self.restyle(tools.presenter);
         for id in ids {
             self.settle_size(id, now, tools);
             let Some(window) = self.windows.get_mut(&id) else { continue };
@@ -148,7 +161,7 @@ impl Session {
         }
         tools.renderer.submit();
         for surface in self.scene.waiting() {
-            if !self.windows.contains_key(&self.scene.root(surface)) {
+            if !self.is_open(self.scene.root(surface)) {
                 // Without a window there is no tick to wait for.
                 self.scene.ticked(&[surface]);
             }
@@ -197,7 +210,9 @@ impl Session {
     #[must_use]
     pub fn wants_tick(&self) -> (bool, bool) {
         let open = || self.windows.values().filter(|w| w.is_open());
-        let now = open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
+        let now = self.news != News::default()
+            || open().any(|w| w.stale.any())
+            || open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
             || self.scene.waiting().iter().any(|s| self.is_shown(*s))
             || self.windows.values().any(|w| matches!(w.role, Role::Toplevel(_)) && w.has_news());
         let hidden = open().any(|w| !w.visible && w.wants_frame);

@@ -3,8 +3,10 @@
 //! Takes the agent's requests, moves commits on, keeps the windows, and answers with releases, configures and frames.
 //! All of it runs on the window loop's thread; nothing here waits.
 
+mod alive;
 mod desktop;
 mod frames;
+mod looks;
 mod roles;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,13 +15,14 @@ use std::time::Instant;
 
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::{AgentCounters, Commit, Cursor, Event, Request, States, SurfaceId};
+use inlay_protocol::geometry::Point;
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::limits;
 
 use crate::windows::buffers::{BufferError, Buffers};
 use crate::windows::focus::Focus;
 use crate::windows::memory::GuestMemory;
-use crate::windows::presenter::Presenter;
+use crate::windows::presenter::{Keymap, Presenter};
 use crate::windows::render::Renderer;
 use crate::windows::scene::{PixelCounters, Scene, SceneError};
 use crate::windows::uploads::Uploads;
@@ -58,6 +61,11 @@ pub struct Session {
     /// Whether a key or button reached the agent since popups were last dismissed: only then may an app take a grab.
     prompted: bool,
     cursor: Cursor,
+    news: News,
+    /// The keymap that the agent has.
+    keymap: Option<Keymap>,
+    /// Where the desktop last told that toplevels are.
+    places: HashMap<SurfaceId, Point>,
     serial: u32,
     started: Instant,
     /// Releases that leave with the next frame: an agent that has another buffer is not woken for them alone.
@@ -66,6 +74,29 @@ pub struct Session {
     pub uploads: Uploads,
     /// The agent's own figures, when they were asked for and came.
     pub agent_counters: Option<AgentCounters>,
+}
+
+/// What the desktop or the agent is to be told with the next tick: however often it is asked for, it costs one answer a tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct News(u8);
+
+impl News {
+    /// The monitors, for the agent.
+    const OUTPUTS: Self = Self(1);
+    /// The keymap, for the agent, if it is another.
+    const KEYBOARD: Self = Self(2);
+    /// All that the agent ever was told.
+    const EVERYTHING: Self = Self(4);
+    /// The cursor, for the desktop.
+    const CURSOR: Self = Self(8);
+
+    fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 /// What the session works with.
@@ -99,6 +130,9 @@ impl Session {
             focus: Focus::default(),
             prompted: false,
             cursor: Cursor::Named("default".to_owned()),
+            news: News::default(),
+            keymap: None,
+            places: HashMap::new(),
             serial: 0,
             started: Instant::now(),
             released: Vec::new(),
@@ -135,12 +169,48 @@ impl Session {
     }
 
     fn say_all(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
-        self.tell(&Event::Outputs(presenter.outputs()))?;
-        if let Some((keymap, rate, delay)) = presenter.keyboard() {
-            if keymap.len() <= limits::KEYMAP {
-                self.tell(&Event::Input(InputEvent::Keymap(keymap)))?;
+        self.say_outputs(presenter)?;
+        self.keymap = None;
+        self.say_keymap(presenter)
+    }
+
+    fn say_outputs(&mut self, presenter: &dyn Presenter) -> Result<(), SessionError> {
+        self.tell(&Event::Outputs(presenter.outputs().to_vec()))
+    }
+
+    /// Tells the keymap if the agent has another.
+    fn say_keymap(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let Some(keymap) = presenter.keyboard().filter(|k| self.keymap.as_ref() != Some(k)) else {
+            return Ok(());
+        };
+        if keymap.text.len() <= limits::KEYMAP {
+            self.tell(&Event::Input(InputEvent::Keymap(keymap.text.clone())))?;
+        }
+        self.tell(&Event::Input(InputEvent::Repeat { rate: keymap.rate, delay: keymap.delay }))?;
+        self.keymap = Some(keymap);
+        Ok(())
+    }
+
+    /// Tells what was put off to the tick.
+    fn say_news(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let news = std::mem::take(&mut self.news);
+        if news.has(News::EVERYTHING) {
+            self.say_all(presenter)?;
+            self.focus.forget();
+            self.update_focus()?;
+            self.windows.values_mut().for_each(Window::forget_configured);
+            for (surface, at) in self.places.clone() {
+                self.tell(&Event::Place { surface, at })?;
             }
-            self.tell(&Event::Input(InputEvent::Repeat { rate, delay }))?;
+        }
+        if news.has(News::OUTPUTS) {
+            self.say_outputs(presenter)?;
+        }
+        if news.has(News::KEYBOARD) {
+            self.say_keymap(presenter)?;
+        }
+        if news.has(News::CURSOR) {
+            self.show_cursor(presenter);
         }
         Ok(())
     }
@@ -193,23 +263,16 @@ impl Session {
                 self.drop_window(surface, tools);
                 self.scene.destroy(surface);
             }
-            Request::Toplevel(toplevel) => self.toplevel(toplevel, tools)?,
+            Request::Toplevel(toplevel) => self.toplevel(toplevel)?,
             Request::Popup(popup) => self.popup(popup, tools)?,
             Request::RoleGone { surface } => self.drop_window(surface, tools),
             Request::Act { surface, act } => self.act(surface, act, tools),
-            Request::Cursor(cursor) => {
-                self.cursor = cursor;
-                self.show_cursor(tools.presenter);
-            }
+            Request::Cursor(cursor) => self.take_cursor(cursor)?,
+            Request::Icons { surface, icons } => self.icons(surface, icons),
+            Request::Shape { surface, rects } => self.shape(surface, rects),
+            Request::Pong { surface, serial } => self.pong(surface, serial, tools.presenter),
             Request::Counters(counters) => self.agent_counters = Some(counters),
-            // Not shown yet.
-            Request::Icons { .. } | Request::Shape { .. } | Request::Pong { .. } => {}
-            Request::SayAgain => {
-                self.say_all(tools.presenter)?;
-                self.focus.forget();
-                self.update_focus()?;
-                self.windows.values_mut().for_each(Window::forget_configured);
-            }
+            Request::SayAgain => self.news.add(News::EVERYTHING),
         }
         Ok(())
     }
@@ -217,9 +280,8 @@ impl Session {
     fn transaction(&mut self, commits: Vec<Commit>, tools: &mut Tools<'_>) -> Result<(), SessionError> {
         let now = Instant::now();
         let surfaces: Vec<SurfaceId> = commits.iter().map(|c| c.surface).collect();
-        for commit in commits {
-            self.scene.commit(commit, now)?;
-        }
+        let outcomes = self.scene.transaction(commits, now)?;
+        self.follow(outcomes, now, tools)?;
         for surface in surfaces {
             self.advance(surface, now, tools)?;
         }

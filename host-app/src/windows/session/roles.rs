@@ -1,13 +1,13 @@
 //! Toplevels and popups of the agent: their windows open with the first content and close with the last.
 
-use inlay_protocol::display::{Act, Cursor, Event, Place, Popup, States, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Event, Place, Popup, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
 use super::{Session, SessionError, Tools};
 use crate::windows::placement;
-use crate::windows::presenter::{Image, Presenter};
-use crate::windows::window::{self, Role, Window};
+use crate::windows::presenter::Presenter;
+use crate::windows::window::{self, Role, Stale, Window};
 
 /// Popups open at once.
 const POPUPS: usize = 32;
@@ -19,20 +19,21 @@ impl Session {
         size: Size,
         tools: &mut Tools<'_>,
     ) -> Result<(), SessionError> {
+        let look = self.look_of(root);
         let Some(window) = self.windows.get(&root) else { return Ok(()) };
         let states = self.early.remove(&root).unwrap_or_default();
-        let size = Self::fitting(size, tools.presenter);
-        let opened = match &window.role {
-            Role::Toplevel(toplevel) => {
-                let look = window::look(toplevel, &self.machine, |p| self.is_open(p));
+        let size = Self::fitting(window.fixed().map_or(size, Rect::size), tools.presenter);
+        let opened = match (&window.role, look) {
+            (Role::Toplevel(_), None) => return Ok(()),
+            (Role::Toplevel(_), Some(look)) => {
                 tools.presenter.open_toplevel(root, &look, size, states, tools.renderer)
             }
-            Role::Popup(popup, area) => {
+            (Role::Popup(popup, area), _) => {
                 if !self.is_open(popup.parent) || self.popups().count() >= POPUPS {
                     return self.tell(&Event::PopupDone { surface: root });
                 }
                 let area = Rect { width: size.width, height: size.height, ..*area };
-                tools.presenter.open_popup(root, popup.parent, area, tools.renderer)
+                tools.presenter.open_popup(root, window::popup_look(popup, area), tools.renderer)
             }
         };
         self.serial = self.serial.wrapping_add(1);
@@ -43,7 +44,12 @@ impl Session {
                     window.size = size;
                     window.dirty = true;
                     window.opened = self.serial;
+                    let (icons, shape) = (!window.icons.is_empty(), window.shape.is_some());
+                    window.stale = Stale { look: false, icons, shape };
                 }
+                self.restyle_children(root);
+                // Before it is shown: no tick draws outside of its outline.
+                self.restyle(tools.presenter);
             }
             Err(error) => {
                 tracing::warn!("a window cannot be opened: {error:#}");
@@ -65,8 +71,11 @@ impl Session {
         // Taken first: whatever popups name each other as parents, each window is closed once.
         let Some(target) = window.target.take() else { return };
         window.misfit_since = None;
+        window.ping = None;
         window.forget_configured();
         window.wish = window::Wish::default();
+        self.places.remove(&root);
+        self.restyle_children(root);
         // Popups of it go before it: they are drawn in relation to it.
         for child in self.popups().filter(|p| self.is_child(*p, root)).collect::<Vec<_>>() {
             self.close_window(child, tools);
@@ -115,7 +124,7 @@ impl Session {
         toplevels
     }
 
-    pub(super) fn toplevel(&mut self, toplevel: Toplevel, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+    pub(super) fn toplevel(&mut self, toplevel: Toplevel) -> Result<(), SessionError> {
         let surface = toplevel.surface;
         if self.windows.len() >= limits::SURFACES {
             return Err(SessionError::Nonsense("too many windows"));
@@ -127,16 +136,34 @@ impl Session {
             Some(Window { role: Role::Popup(..), .. }) => {
                 return Err(SessionError::Nonsense("a popup that becomes a toplevel"));
             }
-            Some(window) => window.role = Role::Toplevel(toplevel.clone()),
+            Some(window) => {
+                window.role = Role::Toplevel(toplevel);
+                window.stale.look = true;
+                // Its children may be in a circle no more, or now.
+                self.restyle_children(surface);
+            }
             None => {
-                self.windows.insert(surface, Window::announced(Role::Toplevel(toplevel.clone())));
+                self.windows.insert(surface, Window::announced(Role::Toplevel(toplevel)));
             }
         }
-        if self.is_open(surface) {
-            let look = window::look(&toplevel, &self.machine, |p| self.is_open(p));
-            tools.presenter.update(surface, &look);
-        }
         Ok(())
+    }
+
+    /// Where a popup goes, relative to its parent's window geometry.
+    fn place_of(&self, popup: &Popup, presenter: &mut dyn Presenter) -> Rect {
+        let origin = presenter.origin(popup.parent);
+        let parent = self.windows.get(&popup.parent).map(|w| w.size).unwrap_or_default();
+        let outputs = presenter.outputs();
+        let around = Rect::of_size(parent).translated(origin);
+        let monitor = placement::relative(placement::monitor(outputs, around), origin);
+        match &popup.place {
+            Place::Positioner(positioner) => placement::place(positioner, monitor),
+            Place::Fixed(area) => {
+                let Size { width, height } = Self::fitting(area.size(), presenter);
+                let monitors = outputs.iter().map(|o| placement::relative(o.area, origin));
+                placement::fixed(Rect { width, height, ..*area }, monitors, monitor)
+            }
+        }
     }
 
     pub(super) fn popup(&mut self, popup: Popup, tools: &mut Tools<'_>) -> Result<(), SessionError> {
@@ -148,11 +175,7 @@ impl Session {
             // The parent went at the same moment; the app is told to take the popup back.
             return self.tell(&Event::PopupDone { surface });
         }
-        let monitor = tools.presenter.monitor(popup.parent);
-        let area = match &popup.place {
-            Place::Positioner(positioner) => placement::place(positioner, monitor),
-            Place::Fixed(area) => *area,
-        };
+        let area = self.place_of(&popup, tools.presenter);
         let reposition = popup.reposition;
         if let Some(Window { role: Role::Popup(before, _), .. }) = self.windows.get(&surface)
             && before.parent != popup.parent
@@ -165,9 +188,10 @@ impl Session {
             }
             Some(window) => {
                 window.role = Role::Popup(popup, area);
-                if window.is_open() {
-                    let Size { width, height } = window.size;
-                    tools.presenter.place_popup(surface, Rect { width, height, ..area });
+                window.stale.look = true;
+                if window.fixed().is_some() && window.size != area.size() {
+                    window.size = area.size();
+                    window.dirty = true;
                 }
             }
             None => {
@@ -203,17 +227,5 @@ impl Session {
                 Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => *early,
             };
         }
-    }
-
-    pub(super) fn show_cursor(&self, presenter: &mut dyn Presenter) {
-        let image = match &self.cursor {
-            Cursor::Hidden => Image::Hidden,
-            Cursor::Named(name) => Image::Named(name.clone()),
-            Cursor::Surface { surface, hotspot } => match self.scene.get(*surface).and_then(|s| s.image()) {
-                Some((size, bytes)) => Image::Pixels { size: *size, bytes: bytes.clone(), hotspot: *hotspot },
-                None => return,
-            },
-        };
-        presenter.set_cursor(image);
     }
 }

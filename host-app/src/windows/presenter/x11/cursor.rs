@@ -18,11 +18,53 @@ pub struct Cursors {
     theme: Handle,
     root: xproto::Window,
     argb: Option<render::Pictformat>,
-    named: HashMap<String, xproto::Cursor>,
+    named: HashMap<&'static str, xproto::Cursor>,
     /// The newest image of the guest.
     own: Option<xproto::Cursor>,
     current: xproto::Cursor,
+    /// Counts changes of the current one.
+    number: u64,
 }
+
+/// CSS's cursor names: the only ones that reach the theme's folders.
+const NAMES: [&str; 36] = [
+    "default",
+    "context-menu",
+    "help",
+    "pointer",
+    "progress",
+    "wait",
+    "cell",
+    "crosshair",
+    "text",
+    "vertical-text",
+    "alias",
+    "copy",
+    "move",
+    "no-drop",
+    "not-allowed",
+    "grab",
+    "grabbing",
+    "e-resize",
+    "n-resize",
+    "ne-resize",
+    "nw-resize",
+    "s-resize",
+    "se-resize",
+    "sw-resize",
+    "w-resize",
+    "ew-resize",
+    "ns-resize",
+    "nesw-resize",
+    "nwse-resize",
+    "col-resize",
+    "row-resize",
+    "all-scroll",
+    "zoom-in",
+    "zoom-out",
+    "dnd-ask",
+    "all-resize",
+];
 
 impl Cursors {
     /// Reads the theme's settings.
@@ -40,16 +82,16 @@ impl Cursors {
         });
         let root = connection.setup().roots[screen].root;
         let argb = argb.map(|f| f.id);
-        Ok(Self { theme, root, argb, named: HashMap::new(), own: None, current: x11rb::NONE })
+        Ok(Self { theme, root, argb, named: HashMap::new(), own: None, current: x11rb::NONE, number: 0 })
     }
 
-    /// The cursor that windows have now.
-    pub fn current(&self) -> xproto::Cursor {
-        self.current
+    /// The cursor that windows are to have now, and its number in the order of changes.
+    pub fn current(&self) -> (xproto::Cursor, u64) {
+        (self.current, self.number)
     }
 
-    /// The cursor for an image; the one before when it cannot be made.
-    pub fn get(&mut self, connection: &XCBConnection, image: Image) -> xproto::Cursor {
+    /// Takes an image; the one before stays when it cannot be made.
+    pub fn set(&mut self, connection: &XCBConnection, image: Image) {
         let made = match image {
             Image::Named(name) => self.by_name(connection, &name),
             Image::Hidden => {
@@ -59,25 +101,25 @@ impl Cursors {
             Image::Pixels { size, bytes, hotspot } => self.pixels(connection, size, &bytes, hotspot),
         };
         match made {
-            Ok(cursor) => self.current = cursor,
+            Ok(cursor) => {
+                self.current = cursor;
+                self.number += 1;
+            }
             Err(error) => tracing::debug!("a cursor cannot be made: {error:#}"),
         }
-        self.current
     }
 
     fn by_name(&mut self, connection: &XCBConnection, name: &str) -> anyhow::Result<xproto::Cursor> {
+        // The name comes from the guest.
+        let name = NAMES.iter().copied().find(|known| *known == name).unwrap_or("default");
         if let Some(cursor) = self.named.get(name) {
             return Ok(*cursor);
         }
-        // The name comes from the guest: only CSS cursor names reach the theme's folders.
-        anyhow::ensure!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "no cursor name");
         let mut cursor = self.theme.load_cursor(connection, name)?;
         if cursor == x11rb::NONE {
             cursor = self.theme.load_cursor(connection, older_name(name))?;
         }
-        if self.named.len() < 64 {
-            self.named.insert(name.to_owned(), cursor);
-        }
+        self.named.insert(name, cursor);
         Ok(cursor)
     }
 

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::geometry::Size;
 use inlay_protocol::input::{AxisSource, InputEvent, Scroll};
+use inlay_protocol::limits;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 
 use super::keyboard::{self, Keyboard};
-use super::{HostEvent, Kind, X11, window};
+use super::{HostEvent, Kind, Seen, X11, hints, monitors, notice, window};
 
 /// Pixels of one wheel detent, as compositors have it.
 const DETENT: f64 = 15.0;
@@ -22,8 +23,12 @@ const DETENT: f64 = 15.0;
 #[derive(Debug, Default)]
 struct Late {
     configured: BTreeSet<SurfaceId>,
+    seen: BTreeSet<SurfaceId>,
+    /// The newest press of a key or button, and in which window.
+    user: Option<(xproto::Timestamp, SurfaceId)>,
     focus: bool,
     outputs: bool,
+    keyboard: bool,
 }
 
 /// Takes all events that are there.
@@ -47,45 +52,58 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
             let (size, states) = (window.size, window.states);
             events.push(HostEvent::Configured { window: id, size, states });
         }
-        x11.follow(id);
+    }
+    x11.find_moved(&mut events);
+    for id in late.seen {
+        if let Some(window) = x11.windows.get(&id) {
+            events.push(HostEvent::Visible { window: id, visible: window.seen.visible() });
+        }
     }
     if late.outputs {
+        x11.outputs = monitors::outputs(&x11.connection, x11.root);
         events.push(HostEvent::Outputs);
+    }
+    if late.keyboard {
+        x11.keymap = None;
+        events.push(HostEvent::Keyboard);
+    }
+    if let Some((time, id)) = late.user {
+        x11.user_time = Some(time);
+        note_user(x11, id, time);
     }
     if late.focus {
         events.push(focused(x11));
     }
+    x11.dress();
     events.append(&mut x11.own);
     Ok(events)
 }
 
 /// Where the focus is, with what is held.
-fn focused(x11: &X11) -> HostEvent {
+fn focused(x11: &mut X11) -> HostEvent {
+    if let Some(id) = x11.focus {
+        x11.set_urgent(id, false);
+    }
     let keys = Keyboard::held(&x11.connection);
     let modifiers = Keyboard::modifiers(&x11.connection);
     HostEvent::Focus { window: x11.focus, keys, modifiers }
 }
 
-/// Events of our own notices; `true` when it was one.
-fn noticed(x11: &mut X11, event: &Event) -> bool {
-    let (xid, gone) = match event {
-        Event::Expose(e) => (e.window, false),
-        Event::ButtonPress(e) => (e.event, true),
-        Event::ClientMessage(e) => (e.window, e.data.as_data32()[0] == x11.atoms.WM_DELETE_WINDOW),
-        _ => return false,
-    };
-    let Some(notice) = x11.notice.take_if(|n| n.xid == xid) else { return false };
-    if gone {
-        notice.close(x11);
-    } else {
-        notice.draw(x11);
-        x11.notice = Some(notice);
+/// Notes the user's time at the toplevel of a window.
+fn note_user(x11: &X11, mut id: SurfaceId, time: xproto::Timestamp) {
+    for _ in 0..limits::TREE_DEPTH {
+        match x11.windows.get(&id) {
+            Some(window) => match window.kind {
+                Kind::Toplevel => return hints::set_user_time(x11, window.xid, time),
+                Kind::Popup(look) => id = look.parent,
+            },
+            None => return,
+        }
     }
-    true
 }
 
 fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>) {
-    if noticed(x11, &event) {
+    if notice::handle(x11, &event, out) {
         return;
     }
     match event {
@@ -94,28 +112,42 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
                 && let Some(window) = x11.windows.get_mut(id)
             {
                 window.size = Size::new(e.width.into(), e.height.into());
+                window.at = None;
                 late.configured.insert(*id);
+            }
+        }
+        Event::ReparentNotify(e) => {
+            if let Some(window) = x11.by_xid.get(&e.window).and_then(|id| x11.windows.get_mut(id)) {
+                window.at = None;
+            }
+        }
+        Event::MapNotify(e) => {
+            if let Some(seen) = seen(x11, e.window, late) {
+                seen.mapped = true;
+            }
+        }
+        Event::UnmapNotify(e) => {
+            // Another workspace, or minimised.
+            if let Some(seen) = seen(x11, e.window, late) {
+                seen.mapped = false;
             }
         }
         Event::PropertyNotify(e) if e.atom == x11.atoms._NET_WM_STATE => {
             let Some(id) = x11.by_xid.get(&e.window).copied() else { return };
             let (states, hidden) = window::states(x11, e.window);
-            if let Some(window) = x11.windows.get_mut(&id) {
-                if window.states != states {
-                    window.states = states;
-                    late.configured.insert(id);
-                }
-                window.hidden = hidden;
-                out.push(HostEvent::Visible { window: id, visible: !hidden && !window.obscured });
+            if let Some(window) = x11.windows.get_mut(&id)
+                && window.states != states
+            {
+                window.states = states;
+                late.configured.insert(id);
+            }
+            if let Some(seen) = seen(x11, e.window, late) {
+                seen.hidden = hidden;
             }
         }
         Event::VisibilityNotify(e) => {
-            if let Some(id) = x11.by_xid.get(&e.window)
-                && let Some(window) = x11.windows.get_mut(id)
-            {
-                window.obscured = e.state == Visibility::FULLY_OBSCURED;
-                let visible = !window.hidden && !window.obscured;
-                out.push(HostEvent::Visible { window: *id, visible });
+            if let Some(seen) = seen(x11, e.window, late) {
+                seen.obscured = e.state == Visibility::FULLY_OBSCURED;
             }
         }
         Event::Expose(e) if e.count == 0 => {
@@ -148,22 +180,34 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
                 late.focus = true;
             }
         }
-        Event::KeyPress(e) => out.push(key(&e, true)),
+        Event::KeyPress(e) => {
+            late.user = x11.by_xid.get(&e.event).map(|id| (e.time, *id)).or(late.user);
+            out.push(key(&e, true));
+        }
         Event::KeyRelease(e) => out.push(key(&e, false)),
         Event::XkbStateNotify(e) => {
             out.push(HostEvent::Input(InputEvent::Modifiers(keyboard::modifiers_of(&e))));
         }
-        Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) | Event::RandrScreenChangeNotify(_) => {
-            late.outputs = true;
-        }
+        Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) => late.keyboard = true,
+        Event::RandrScreenChangeNotify(_) => late.outputs = true,
         Event::MotionNotify(e) => motion(x11, &e, out),
         Event::EnterNotify(e) => enter(x11, &e, out),
         Event::LeaveNotify(e) => leave(x11, &e, out),
-        Event::ButtonPress(e) => button(x11, &e, true, out),
+        Event::ButtonPress(e) => {
+            late.user = x11.by_xid.get(&e.event).map(|id| (e.time, *id)).or(late.user);
+            button(x11, &e, true, out);
+        }
         Event::ButtonRelease(e) => button(x11, &e, false, out),
         Event::Error(e) => tracing::debug!("X error: {e:?}"),
         _ => {}
     }
+}
+
+/// What is known of whether a window can be seen; it is told with the end of the dispatch.
+fn seen<'a>(x11: &'a mut X11, xid: xproto::Window, late: &mut Late) -> Option<&'a mut Seen> {
+    let id = x11.by_xid.get(&xid)?;
+    late.seen.insert(*id);
+    Some(&mut x11.windows.get_mut(id)?.seen)
 }
 
 fn focus_counts(detail: NotifyDetail) -> bool {

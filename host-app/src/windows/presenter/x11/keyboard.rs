@@ -7,6 +7,8 @@ use x11rb::protocol::xproto::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 use xkbcommon::xkb as common;
 
+use super::Keymap;
+
 /// `XkbUseCoreKbd`.
 const CORE: u16 = 0x100;
 
@@ -52,8 +54,8 @@ impl Keyboard {
         Ok(Self { device })
     }
 
-    /// The keymap in text form, keys a second and the delay before the first repeat.
-    pub fn describe(&self, connection: &XCBConnection) -> Option<(String, u32, u32)> {
+    /// The keymap and key repeat.
+    pub fn describe(&self, connection: &XCBConnection) -> Option<Keymap> {
         let context = common::Context::new(common::CONTEXT_NO_FLAGS);
         let keymap = common::x11::keymap_new_from_device(
             &context,
@@ -69,7 +71,7 @@ impl Keyboard {
         let controls = connection.xkb_get_controls(CORE).ok()?.reply().ok();
         let (rate, delay) = controls
             .map_or((25, 600), |c| (1000 / u32::from(c.repeat_interval.max(1)), u32::from(c.repeat_delay)));
-        Some((text, rate, delay))
+        Some(Keymap { text, rate, delay })
     }
 
     /// Modifiers and locks now.

@@ -1,15 +1,17 @@
 //! The presenter for X11 hosts: one connection (libxcb, which Vulkan and xkbcommon share), EWMH and ICCCM.
 //!
 //! ```text
-//! display's events -> events.rs -> HostEvent        window.rs    properties, creation
-//! session's calls  -> this file -> requests         keyboard.rs  keymap, modifiers   cursor.rs  images
+//! display's events -> events.rs -> HostEvent        window.rs  creation     hints.rs     properties
+//! session's calls  -> this file -> requests         place.rs   where it is  keyboard.rs  keymap, modifiers
 //! ```
 
 mod cursor;
 mod events;
+mod hints;
 mod keyboard;
 mod monitors;
 mod notice;
+mod place;
 mod window;
 
 use std::collections::HashMap;
@@ -17,17 +19,21 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use inlay_protocol::display::{Act, Edges, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Edges, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use wgpu::rwh;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, GrabMode};
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{HostEvent, Image, Look, Presenter};
+use super::{HostEvent, Image, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
+
+/// A notice follows the one before after this time at the earliest; the log has them all.
+const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
 x11rb::atom_manager! {
     Atoms: AtomsCookie {
@@ -44,10 +50,21 @@ x11rb::atom_manager! {
         _NET_WM_STATE_MAXIMIZED_HORZ,
         _NET_WM_STATE_FULLSCREEN,
         _NET_WM_STATE_HIDDEN,
+        _NET_WM_STATE_MODAL,
+        _NET_WM_STATE_DEMANDS_ATTENTION,
+        _NET_WM_USER_TIME,
+        _NET_WM_ICON,
         _NET_WM_WINDOW_TYPE,
         _NET_WM_WINDOW_TYPE_NORMAL,
         _NET_WM_WINDOW_TYPE_DIALOG,
+        _NET_WM_WINDOW_TYPE_UTILITY,
+        _NET_WM_WINDOW_TYPE_TOOLBAR,
+        _NET_WM_WINDOW_TYPE_MENU,
+        _NET_WM_WINDOW_TYPE_SPLASH,
         _NET_WM_WINDOW_TYPE_POPUP_MENU,
+        _NET_WM_WINDOW_TYPE_TOOLTIP,
+        _NET_WM_WINDOW_TYPE_DND,
+        _NET_WM_WINDOW_TYPE_NOTIFICATION,
         _NET_WM_MOVERESIZE,
         _GTK_SHOW_WINDOW_MENU,
         _MOTIF_WM_HINTS,
@@ -58,7 +75,21 @@ x11rb::atom_manager! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Toplevel,
-    Popup { parent: SurfaceId, area: Rect },
+    Popup(PopupLook),
+}
+
+/// Why a window can or cannot be seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    mapped: bool,
+    obscured: bool,
+    hidden: bool,
+}
+
+impl Seen {
+    fn visible(self) -> bool {
+        self.mapped && !self.obscured && !self.hidden
+    }
 }
 
 #[derive(Debug)]
@@ -67,8 +98,23 @@ struct HostWindow {
     kind: Kind,
     size: Size,
     states: States,
-    obscured: bool,
-    hidden: bool,
+    seen: Seen,
+    /// Where a toplevel's content begins on the root window; `None` when it may have moved.
+    at: Option<Point>,
+    told_at: Option<Point>,
+    /// How a toplevel looks.
+    look: Option<Look>,
+    /// Whether a toplevel is shown as urgent.
+    urgent: bool,
+    /// The number of the cursor that it has.
+    cursor: u64,
+}
+
+impl HostWindow {
+    fn new(xid: xproto::Window, kind: Kind, size: Size) -> Self {
+        let (states, seen) = (States::default(), Seen::default());
+        Self { xid, kind, size, states, seen, at: None, told_at: None, look: None, urgent: false, cursor: 0 }
+    }
 }
 
 /// The X11 desktop.
@@ -81,7 +127,11 @@ pub struct X11 {
     visual: window::Visual,
     windows: HashMap<SurfaceId, HostWindow>,
     by_xid: HashMap<xproto::Window, SurfaceId>,
+    /// The monitors, as they were last told.
+    outputs: Vec<Output>,
     keyboard: keyboard::Keyboard,
+    /// The keymap, until it changes.
+    keymap: Option<Keymap>,
     cursors: cursor::Cursors,
     focus: Option<SurfaceId>,
     /// The window that the guest's pointer is in.
@@ -92,7 +142,10 @@ pub struct X11 {
     left: bool,
     /// The toplevel whose popups are dismissed by clicks elsewhere, and the window that has the pointer grab.
     watched: Option<(SurfaceId, xproto::Window)>,
-    notice: Option<notice::Notice>,
+    /// When the user last did something in a window of ours, by the display's clock.
+    user_time: Option<xproto::Timestamp>,
+    notices: Vec<notice::Notice>,
+    last_notice: Option<Instant>,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
 }
@@ -131,6 +184,7 @@ impl X11 {
         let keyboard = keyboard::Keyboard::new(&connection)?;
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
+        let outputs = monitors::outputs(&connection, root);
         connection.flush()?;
         Ok(Self {
             connection,
@@ -140,14 +194,18 @@ impl X11 {
             visual,
             windows: HashMap::new(),
             by_xid: HashMap::new(),
+            outputs,
             keyboard,
+            keymap: None,
             cursors,
             focus: None,
             pointed: None,
             buttons: Vec::new(),
             left: false,
             watched: None,
-            notice: None,
+            user_time: None,
+            notices: Vec::new(),
+            last_notice: None,
             own: Vec::new(),
         })
     }
@@ -177,37 +235,6 @@ impl X11 {
         unsafe { renderer.target(display, handle.into(), size, self.visual.depth == 32) }
     }
 
-    /// Where a window's content begins on the root window.
-    fn origin(&self, xid: xproto::Window) -> Point {
-        let place = self.connection.translate_coordinates(xid, self.root, 0, 0);
-        let reply = place.map_err(drop).and_then(|cookie| cookie.reply().map_err(drop));
-        reply.map_or(Point::default(), |r| Point::new(r.dst_x.into(), r.dst_y.into()))
-    }
-
-    /// The place of a popup on the root window.
-    fn popup_origin(&self, parent: SurfaceId, area: Rect) -> Point {
-        let Some(parent) = self.windows.get(&parent) else { return Point::default() };
-        let base = match parent.kind {
-            Kind::Toplevel => self.origin(parent.xid),
-            Kind::Popup { parent, area } => self.popup_origin(parent, area),
-        };
-        Point::new(base.x.saturating_add(area.x), base.y.saturating_add(area.y))
-    }
-
-    /// Moves the popups of a window that moved.
-    fn follow(&self, moved: SurfaceId) {
-        for (id, window) in &self.windows {
-            if let Kind::Popup { parent, area } = window.kind
-                && parent == moved
-            {
-                let at = self.popup_origin(parent, area);
-                let aux = xproto::ConfigureWindowAux::new().x(at.x).y(at.y);
-                self.sent(self.connection.configure_window(window.xid, &aux));
-                self.follow(*id);
-            }
-        }
-    }
-
     /// Requests fail only when the connection is gone, which the next dispatch tells.
     fn sent<T>(&self, result: Result<T, x11rb::errors::ConnectionError>) {
         if let Err(error) = result {
@@ -219,6 +246,43 @@ impl X11 {
         let event = xproto::ClientMessageEvent::new(32, xid, kind, data);
         let mask = EventMask::SUBSTRUCTURE_REDIRECT | EventMask::SUBSTRUCTURE_NOTIFY;
         self.sent(self.connection.send_event(false, self.root, mask, event));
+    }
+
+    /// Adds or removes a state of a mapped window (EWMH `_NET_WM_STATE`).
+    fn change_state(&self, xid: xproto::Window, on: bool, state: xproto::Atom) {
+        self.root_message(xid, self.atoms._NET_WM_STATE, [u32::from(on), state, 0, 1, 0]);
+    }
+
+    /// Shows a toplevel as urgent or not.
+    fn set_urgent(&mut self, id: SurfaceId, urgent: bool) {
+        let Some(window) = self.windows.get_mut(&id) else { return };
+        if std::mem::replace(&mut window.urgent, urgent) == urgent {
+            return;
+        }
+        let xid = window.xid;
+        self.change_state(xid, urgent, self.atoms._NET_WM_STATE_DEMANDS_ATTENTION);
+        self.set_wm_hints(id);
+    }
+
+    fn set_wm_hints(&self, id: SurfaceId) {
+        if let Some(HostWindow { xid, look: Some(look), urgent, .. }) = self.windows.get(&id)
+            && let Err(error) = hints::set_wm_hints(self, *xid, look, *urgent)
+        {
+            tracing::debug!("a window's hints: {error:#}");
+        }
+    }
+
+    /// Gives the window under the pointer the newest cursor; others get it when the pointer comes to them.
+    fn dress(&mut self) {
+        let (cursor, number) = self.cursors.current();
+        if let Some(window) = self.pointed.and_then(|id| self.windows.get_mut(&id))
+            && window.cursor != number
+        {
+            window.cursor = number;
+            let aux = xproto::ChangeWindowAttributesAux::new().cursor(cursor);
+            let sent = self.connection.change_window_attributes(window.xid, &aux);
+            self.sent(sent);
+        }
     }
 
     fn pointer(&self) -> Point {
@@ -247,12 +311,15 @@ impl Presenter for X11 {
         events::dispatch(self)
     }
 
-    fn outputs(&self) -> Vec<Output> {
-        monitors::outputs(&self.connection, self.root)
+    fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
-    fn keyboard(&mut self) -> Option<(String, u32, u32)> {
-        self.keyboard.describe(&self.connection)
+    fn keyboard(&mut self) -> Option<Keymap> {
+        if self.keymap.is_none() {
+            self.keymap = self.keyboard.describe(&self.connection);
+        }
+        self.keymap.clone()
     }
 
     fn open_toplevel(
@@ -264,15 +331,20 @@ impl Presenter for X11 {
         renderer: &Renderer,
     ) -> anyhow::Result<Target> {
         let xid = window::create(self, Rect::of_size(size), false)?;
-        window::describe(self, xid, look)?;
-        window::first_states(self, xid, states)?;
+        hints::describe(self, xid, look, None)?;
+        hints::set_wm_hints(self, xid, look, look.urgent)?;
+        window::first_states(self, xid, states, look)?;
+        if let Some(time) = self.user_time {
+            hints::set_user_time(self, xid, time);
+        }
         let target = self.target(xid, size, renderer);
         if target.is_err() {
             self.sent(self.connection.destroy_window(xid));
         }
         let target = target?;
-        let kind = Kind::Toplevel;
-        self.windows.insert(window, HostWindow { xid, kind, size, states, obscured: false, hidden: false });
+        let (look, urgent) = (Some(look.clone()), look.urgent);
+        let new = HostWindow { states, look, urgent, ..HostWindow::new(xid, Kind::Toplevel, size) };
+        self.windows.insert(window, new);
         self.by_xid.insert(xid, window);
         self.connection.map_window(xid)?;
         Ok(target)
@@ -281,22 +353,18 @@ impl Presenter for X11 {
     fn open_popup(
         &mut self,
         window: SurfaceId,
-        parent: SurfaceId,
-        area: Rect,
+        look: PopupLook,
         renderer: &Renderer,
     ) -> anyhow::Result<Target> {
-        let at = self.popup_origin(parent, area);
-        let xid = window::create(self, Rect { x: at.x, y: at.y, ..area }, true)?;
-        window::describe_popup(self, xid, parent)?;
-        let target = self.target(xid, area.size(), renderer);
+        let at = self.popup_place(look.parent, look.area);
+        let xid = window::create(self, at, true)?;
+        hints::describe_popup(self, xid, look)?;
+        let target = self.target(xid, at.size(), renderer);
         if target.is_err() {
             self.sent(self.connection.destroy_window(xid));
         }
         let target = target?;
-        let kind = Kind::Popup { parent, area };
-        let size = area.size();
-        let states = States::default();
-        self.windows.insert(window, HostWindow { xid, kind, size, states, obscured: false, hidden: false });
+        self.windows.insert(window, HostWindow::new(xid, Kind::Popup(look), at.size()));
         self.by_xid.insert(xid, window);
         let aux = xproto::ConfigureWindowAux::new().stack_mode(xproto::StackMode::ABOVE);
         self.connection.configure_window(xid, &aux)?;
@@ -339,6 +407,7 @@ impl Presenter for X11 {
     }
 
     fn close(&mut self, window: SurfaceId) {
+        self.drop_notice(Some(window));
         let Some(gone) = self.windows.remove(&window) else { return };
         self.by_xid.remove(&gone.xid);
         self.sent(self.connection.destroy_window(gone.xid));
@@ -358,10 +427,34 @@ impl Presenter for X11 {
     }
 
     fn update(&mut self, window: SurfaceId, look: &Look) {
-        if let Some(window) = self.windows.get(&window)
-            && let Err(error) = window::describe(self, window.xid, look)
-        {
+        let Some(HostWindow { xid, look: before, .. }) = self.windows.get(&window) else { return };
+        let xid = *xid;
+        if let Err(error) = hints::describe(self, xid, look, before.as_ref()) {
             tracing::debug!("a window's properties: {error:#}");
+        }
+        let Some(changed) = self.windows.get_mut(&window) else { return };
+        let before = changed.look.replace(look.clone());
+        let was = |flag: fn(&Look) -> bool| before.as_ref().is_some_and(flag);
+        if was(|b| b.modal) != look.modal {
+            self.change_state(xid, look.modal, self.atoms._NET_WM_STATE_MODAL);
+        }
+        if was(|b| b.no_focus) != look.no_focus {
+            self.set_wm_hints(window);
+        }
+        if was(|b| b.urgent) != look.urgent {
+            self.set_urgent(window, look.urgent && self.focus != Some(window));
+        }
+    }
+
+    fn set_icons(&mut self, window: SurfaceId, icons: &[Icon]) {
+        if let Some(window) = self.windows.get(&window) {
+            hints::set_icons(self, window.xid, icons);
+        }
+    }
+
+    fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>) {
+        if let Some(window) = self.windows.get(&window) {
+            hints::set_shape(self, window.xid, rects);
         }
     }
 
@@ -373,34 +466,23 @@ impl Presenter for X11 {
         }
     }
 
-    fn place_popup(&mut self, window: SurfaceId, area: Rect) {
-        let Some(HostWindow { xid, kind: Kind::Popup { parent, .. }, .. }) = self.windows.get(&window) else {
-            return;
-        };
-        let (xid, parent) = (*xid, *parent);
-        let at = self.popup_origin(parent, area);
-        if let Some(window) = self.windows.get_mut(&window) {
-            window.kind = Kind::Popup { parent, area };
-            window.size = area.size();
+    fn place_popup(&mut self, window: SurfaceId, look: PopupLook) {
+        let place = self.popup_place(look.parent, look.area);
+        let Some(popup) = self.windows.get_mut(&window) else { return };
+        let Kind::Popup(before) = std::mem::replace(&mut popup.kind, Kind::Popup(look)) else { return };
+        popup.size = place.size();
+        let xid = popup.xid;
+        if before.kind != look.kind {
+            hints::set_popup_kind(self, xid, look.kind);
         }
-        let aux = xproto::ConfigureWindowAux::new().x(at.x).y(at.y).width(area.width).height(area.height);
+        let aux = xproto::ConfigureWindowAux::new().x(place.x).y(place.y);
+        let aux = aux.width(place.width.max(1)).height(place.height.max(1));
         self.sent(self.connection.configure_window(xid, &aux));
+        self.follow(window);
     }
 
-    fn monitor(&self, window: SurfaceId) -> Rect {
-        let area = match self.windows.get(&window) {
-            Some(HostWindow { xid, kind: Kind::Toplevel, size, .. }) => {
-                let at = self.origin(*xid);
-                Rect::new(at.x, at.y, size.width, size.height)
-            }
-            Some(HostWindow { kind: Kind::Popup { parent, area }, .. }) => {
-                let at = self.popup_origin(*parent, *area);
-                Rect::new(at.x, at.y, area.width, area.height)
-            }
-            None => Rect::default(),
-        };
-        let monitor = monitors::containing(&self.outputs(), area);
-        monitor.translated(Point::new(area.x.saturating_neg(), area.y.saturating_neg()))
+    fn origin(&mut self, window: SurfaceId) -> Point {
+        self.origin_of(window)
     }
 
     fn act(&mut self, window: SurfaceId, act: Act) {
@@ -442,23 +524,24 @@ impl Presenter for X11 {
     }
 
     fn set_cursor(&mut self, image: Image) {
-        let cursor = self.cursors.get(&self.connection, image);
-        let aux = xproto::ChangeWindowAttributesAux::new().cursor(cursor);
-        for window in self.windows.values() {
-            self.sent(self.connection.change_window_attributes(window.xid, &aux));
-        }
+        self.cursors.set(&self.connection, image);
+        self.dress();
     }
 
     fn notice(&mut self, text: &str) {
-        match notice::show(self, text) {
-            Ok(notice) => {
-                // One at a time: a guest must not cover the desktop with them.
-                if let Some(before) = self.notice.replace(notice) {
-                    before.close(self);
-                }
-            }
-            Err(error) => tracing::warn!("a notice cannot be shown: {error:#}"),
+        let now = Instant::now();
+        if self.last_notice.is_none_or(|last| now.duration_since(last) >= BETWEEN_NOTICES) {
+            self.last_notice = Some(now);
+            self.say(text);
         }
+    }
+
+    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
+        self.ask(window, text);
+    }
+
+    fn stop_asking(&mut self, window: SurfaceId) {
+        self.drop_notice(Some(window));
     }
 
     fn flush(&mut self) {

@@ -59,13 +59,3 @@ fn monitors(
     }
     Ok(outputs)
 }
-
-/// The monitor that has most of an area; the first when none has any.
-pub fn containing(outputs: &[Output], area: Rect) -> Rect {
-    let share = |o: &&Output| {
-        let probe = Rect { width: area.width.max(1), height: area.height.max(1), ..area };
-        o.area.intersection(probe).map_or(0, |r| u64::from(r.width) * u64::from(r.height))
-    };
-    let best = outputs.iter().rev().max_by_key(share);
-    best.map_or(Rect::new(0, 0, 1024, 768), |o| o.area)
-}

@@ -1,10 +1,9 @@
-//! Creation and properties of windows: ICCCM 4.1.2, EWMH 1.5.
+//! Creation of windows, and their states: EWMH 1.5.
 
 use anyhow::Context;
-use inlay_protocol::display::{Decoration, States, SurfaceId};
-use inlay_protocol::geometry::{Rect, Size};
+use inlay_protocol::display::States;
+use inlay_protocol::geometry::Rect;
 use x11rb::connection::Connection as _;
-use x11rb::properties::{AspectRatio, WmHints, WmHintsState, WmSizeHints};
 use x11rb::protocol::xproto::{
     self, AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, VisualClass, WindowClass,
 };
@@ -63,17 +62,13 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
             | EventMask::FOCUS_CHANGE
             | EventMask::PROPERTY_CHANGE;
     }
-    let mut aux = CreateWindowAux::new()
+    let aux = CreateWindowAux::new()
         .border_pixel(0)
         // Content stays at the upper left while the app draws a new size: nothing is stretched or cleared.
         .bit_gravity(xproto::Gravity::NORTH_WEST)
         .colormap(x11.visual.colormap)
         .override_redirect(u32::from(popup))
         .event_mask(mask);
-    let cursor = x11.cursors.current();
-    if cursor != x11rb::NONE {
-        aux = aux.cursor(cursor);
-    }
     let side = |v: u32| u16::try_from(v).unwrap_or(u16::MAX).max(1);
     let place = |v: i32| i16::try_from(v).unwrap_or(0);
     x11.connection
@@ -95,82 +90,16 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
     Ok(xid)
 }
 
-/// Sets all properties of a toplevel.
-pub fn describe(x11: &X11, xid: xproto::Window, look: &Look) -> anyhow::Result<()> {
-    let c = &x11.connection;
-    let a = &x11.atoms;
-    let text = |property: u32, kind: u32, bytes: &[u8]| {
-        c.change_property8(PropMode::REPLACE, xid, property, kind, bytes)
-    };
-    text(a._NET_WM_NAME, a.UTF8_STRING, look.title.as_bytes())?;
-    text(AtomEnum::WM_NAME.into(), a.UTF8_STRING, look.title.as_bytes())?;
-    let class = format!("{0}\0{0}\0", look.class);
-    text(AtomEnum::WM_CLASS.into(), AtomEnum::STRING.into(), class.as_bytes())?;
-    let host = rustix::system::uname();
-    text(a.WM_CLIENT_MACHINE, AtomEnum::STRING.into(), host.nodename().to_bytes())?;
-    let atoms = |property, values: &[u32]| {
-        c.change_property32(PropMode::REPLACE, xid, property, AtomEnum::ATOM, values)
-    };
-    atoms(a.WM_PROTOCOLS, &[a.WM_DELETE_WINDOW, a._NET_WM_PING])?;
-    let dialog = look.parent.and_then(|p| x11.windows.get(&p));
-    let kind = if dialog.is_some() { a._NET_WM_WINDOW_TYPE_DIALOG } else { a._NET_WM_WINDOW_TYPE_NORMAL };
-    atoms(a._NET_WM_WINDOW_TYPE, &[kind])?;
-    match dialog {
-        Some(parent) => {
-            let transient = AtomEnum::WM_TRANSIENT_FOR;
-            c.change_property32(PropMode::REPLACE, xid, transient, AtomEnum::WINDOW, &[parent.xid])?;
-        }
-        None => drop(c.delete_property(xid, AtomEnum::WM_TRANSIENT_FOR.into())?),
-    }
-    let cardinal = AtomEnum::CARDINAL;
-    c.change_property32(PropMode::REPLACE, xid, a._NET_WM_PID, cardinal, &[std::process::id()])?;
-    // Motif's hints: flags (decorations), functions, decorations, input mode, status.
-    let frame = u32::from(look.decoration == Decoration::ServerSide);
-    c.change_property32(PropMode::REPLACE, xid, a._MOTIF_WM_HINTS, a._MOTIF_WM_HINTS, &[2, 0, frame, 0, 0])?;
-    WmHints { input: Some(true), initial_state: Some(WmHintsState::Normal), ..WmHints::new() }
-        .set(&**c, xid)?;
-    size_hints(look).set_normal_hints(&**c, xid)?;
-    Ok(())
-}
-
-fn size_hints(look: &Look) -> WmSizeHints {
-    let side = |v: u32, none: i32| if v == 0 { none } else { i32::try_from(v).unwrap_or(none) };
-    let pair = |s: Size, none: i32| (side(s.width, none), side(s.height, none));
-    let min = pair(look.min_size, 1);
-    let max = pair(look.max_size, i32::from(i16::MAX));
-    // A largest size below the smallest is the app's mistake; the smallest counts.
-    let max = (max.0.max(min.0), max.1.max(min.1));
-    WmSizeHints {
-        min_size: Some(min),
-        max_size: (look.max_size != Size::default()).then_some(max),
-        aspect: None::<(AspectRatio, AspectRatio)>,
-        ..WmSizeHints::new()
-    }
-}
-
-/// Sets the properties of a popup.
-pub fn describe_popup(x11: &X11, xid: xproto::Window, parent: SurfaceId) -> anyhow::Result<()> {
-    let c = &x11.connection;
-    let a = &x11.atoms;
-    let kind = [a._NET_WM_WINDOW_TYPE_POPUP_MENU];
-    c.change_property32(PropMode::REPLACE, xid, a._NET_WM_WINDOW_TYPE, AtomEnum::ATOM, &kind)?;
-    if let Some(parent) = x11.windows.get(&parent) {
-        let transient = AtomEnum::WM_TRANSIENT_FOR;
-        c.change_property32(PropMode::REPLACE, xid, transient, AtomEnum::WINDOW, &[parent.xid])?;
-    }
-    Ok(())
-}
-
 /// Sets the states that a toplevel begins with, before it is mapped (EWMH `_NET_WM_STATE`).
-pub fn first_states(x11: &X11, xid: xproto::Window, states: States) -> anyhow::Result<()> {
+pub fn first_states(x11: &X11, xid: xproto::Window, states: States, look: &Look) -> anyhow::Result<()> {
     let a = &x11.atoms;
     let mut list = Vec::new();
     if states.contains(States::MAXIMIZED) {
         list.extend([a._NET_WM_STATE_MAXIMIZED_VERT, a._NET_WM_STATE_MAXIMIZED_HORZ]);
     }
-    if states.contains(States::FULLSCREEN) {
-        list.push(a._NET_WM_STATE_FULLSCREEN);
-    }
+    list.extend(states.contains(States::FULLSCREEN).then_some(a._NET_WM_STATE_FULLSCREEN));
+    list.extend(look.modal.then_some(a._NET_WM_STATE_MODAL));
+    list.extend(look.urgent.then_some(a._NET_WM_STATE_DEMANDS_ATTENTION));
     if !list.is_empty() {
         x11.connection.change_property32(PropMode::REPLACE, xid, a._NET_WM_STATE, AtomEnum::ATOM, &list)?;
     }

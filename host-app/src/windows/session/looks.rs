@@ -1,0 +1,146 @@
+//! How windows look to the desktop beside their content: told with the next tick, however often it changes.
+
+use inlay_protocol::display::{Cursor, Event, Icon, SurfaceId};
+use inlay_protocol::geometry::{Point, Rect};
+use inlay_protocol::limits;
+
+use super::{News, Session, SessionError};
+use crate::windows::presenter::{Image, Look, Presenter};
+use crate::windows::window::{self, Role};
+
+/// Bytes of icons and outlines that all windows may have.
+const EXTRAS: usize = 64 << 20;
+
+impl Session {
+    pub(super) fn icons(&mut self, surface: SurfaceId, icons: Vec<Icon>) {
+        let bytes = icons.iter().map(|i| i.pixels.len()).sum();
+        let room = self.has_room(bytes);
+        if let Some(window) = self.windows.get_mut(&surface)
+            && matches!(window.role, Role::Toplevel(_))
+            && room
+        {
+            window.icons = icons;
+            window.stale.icons = true;
+        }
+    }
+
+    pub(super) fn shape(&mut self, surface: SurfaceId, rects: Option<Vec<Rect>>) {
+        let room = self.has_room(rects.as_ref().map_or(0, |r| r.len() * size_of::<Rect>()));
+        if let Some(window) = self.windows.get_mut(&surface)
+            && room
+        {
+            window.shape = rects;
+            window.stale.shape = true;
+        }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let used: usize = self.windows.values().map(window::Window::extras).sum();
+        let room = bytes == 0 || used + bytes <= EXTRAS;
+        if !room {
+            tracing::warn!("the icons and outlines of the agent's windows need too much memory");
+        }
+        room
+    }
+
+    pub(super) fn look_of(&self, surface: SurfaceId) -> Option<Look> {
+        match &self.windows.get(&surface)?.role {
+            Role::Toplevel(toplevel) => {
+                Some(window::look(toplevel, &self.machine, self.open_parent(surface)))
+            }
+            Role::Popup(..) => None,
+        }
+    }
+
+    /// The parent of a toplevel, if it is open and not in turn a child of it.
+    fn open_parent(&self, surface: SurfaceId) -> Option<SurfaceId> {
+        let parent_of = |id: SurfaceId| match &self.windows.get(&id)?.role {
+            Role::Toplevel(toplevel) => toplevel.parent,
+            Role::Popup(..) => None,
+        };
+        let parent = parent_of(surface).filter(|p| self.is_open(*p))?;
+        let mut at = parent;
+        for _ in 0..limits::TREE_DEPTH {
+            match parent_of(at) {
+                None => return Some(parent),
+                Some(next) if next == surface => return None,
+                Some(next) => at = next,
+            }
+        }
+        None
+    }
+
+    /// Children of a toplevel that opened or closed are told to the desktop again.
+    pub(super) fn restyle_children(&mut self, parent: SurfaceId) {
+        for window in self.windows.values_mut() {
+            window.stale.look |= matches!(&window.role, Role::Toplevel(t) if t.parent == Some(parent));
+        }
+    }
+
+    /// The outline of a window in the coordinates of its window geometry.
+    #[must_use]
+    pub fn outline(&self, surface: SurfaceId) -> Option<Vec<Rect>> {
+        let shape = self.windows.get(&surface)?.shape.as_ref()?;
+        let corner = self.scene.get(surface).map(|s| s.geometry()).unwrap_or_default();
+        let back = Point::new(corner.x.saturating_neg(), corner.y.saturating_neg());
+        Some(shape.iter().map(|r| r.translated(back)).collect())
+    }
+
+    /// Tells the desktop what changed about open windows.
+    pub(super) fn restyle(&mut self, presenter: &mut dyn Presenter) {
+        let changed = self.windows.iter().filter(|(_, w)| w.is_open() && w.stale.any());
+        for id in changed.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(window) = self.windows.get_mut(&id) else { continue };
+            let stale = std::mem::take(&mut window.stale);
+            if stale.look {
+                match &window.role {
+                    Role::Popup(popup, area) => {
+                        let area = Rect { width: window.size.width, height: window.size.height, ..*area };
+                        presenter.place_popup(id, window::popup_look(popup, area));
+                    }
+                    Role::Toplevel(_) => {
+                        if let Some(look) = self.look_of(id) {
+                            presenter.update(id, &look);
+                        }
+                    }
+                }
+            }
+            if stale.icons
+                && let Some(window) = self.windows.get(&id)
+            {
+                presenter.set_icons(id, &window.icons);
+            }
+            if stale.shape {
+                presenter.set_shape(id, self.outline(id).as_deref());
+            }
+        }
+    }
+
+    pub(super) fn take_cursor(&mut self, cursor: Cursor) -> Result<(), SessionError> {
+        self.news.add(News::CURSOR);
+        let named = match &cursor {
+            Cursor::Surface { surface, .. } => Some(*surface),
+            Cursor::Hidden | Cursor::Named(_) => None,
+        };
+        self.cursor = cursor;
+        match named {
+            // Its pixels were not kept so far.
+            Some(surface) if self.scene.name_cursor(surface) => {
+                self.tell(&Event::Refresh { surface: Some(surface) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn show_cursor(&self, presenter: &mut dyn Presenter) {
+        let image = match &self.cursor {
+            Cursor::Hidden => Image::Hidden,
+            Cursor::Named(name) => Image::Named(name.clone()),
+            Cursor::Surface { surface, hotspot } => match self.scene.get(*surface).and_then(|s| s.image()) {
+                Some((size, bytes)) => Image::Pixels { size: *size, bytes: bytes.clone(), hotspot: *hotspot },
+                None => return,
+            },
+        };
+        presenter.set_cursor(image);
+    }
+}
