@@ -46,6 +46,8 @@ pub struct Settings {
     pub stream: Option<Address>,
     /// The Wayland socket, as apps name it.
     pub wayland_display: String,
+    /// Where the agent's own sockets and keys are.
+    pub folder: PathBuf,
     /// `XDG_RUNTIME_DIR` of apps.
     pub runtime_dir: PathBuf,
     /// Switches the guest off.
@@ -123,7 +125,7 @@ impl Agent {
         outputs.set(&display_handle, &[]);
         let now = Instant::now();
         let capabilities = pool.capabilities();
-        let x11 = X11::new(&display_handle, &settings.runtime_dir);
+        let x11 = X11::new(&display_handle, &settings.folder);
         settings.x11 = x11.environment();
         let mut agent = Self {
             loop_handle,

@@ -145,6 +145,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         display: arguments.display.clone(),
         stream: arguments.stream.clone().or_else(|| (!arguments.control.is_local()).then_some(default)),
         wayland_display,
+        folder: runtime_dir.into(),
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
         x11: None,

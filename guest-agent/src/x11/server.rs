@@ -17,6 +17,9 @@ const SOCKETS: &str = "/tmp/.X11-unix";
 /// Displays that are tried.
 const DISPLAYS: std::ops::Range<u32> = 0..64;
 
+/// The second line of an agent's lock.
+const MARK: &str = "inlay";
+
 /// An X display: its number, lock, socket and key.
 #[derive(Debug)]
 pub struct Display {
@@ -47,6 +50,7 @@ impl Display {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        DISPLAYS.for_each(remove_left_behind);
         for number in DISPLAYS {
             if !lock(number)? {
                 continue;
@@ -161,6 +165,25 @@ fn lock_file(number: u32) -> PathBuf {
     PathBuf::from(format!("/tmp/.X{number}-lock"))
 }
 
+/// Whether the holder of a display's lock is dead, and whether it was an agent.
+fn holder(number: u32) -> (bool, bool) {
+    let text = std::fs::read_to_string(lock_file(number)).unwrap_or_default();
+    let pid = text.lines().next().and_then(|line| Pid::from_raw(line.trim().parse().ok()?));
+    let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    (pid.is_some_and(gone), text.lines().nth(1) == Some(MARK))
+}
+
+/// Takes away what an agent that was killed left of its display.
+fn remove_left_behind(number: u32) {
+    if holder(number) == (true, true) {
+        for path in [socket(number), lock_file(number)] {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::debug!(path = %path.display(), %error, "a file of a dead X display stays");
+            }
+        }
+    }
+}
+
 /// Takes the lock of a display, also from a server that is dead; `false` when somebody has it.
 fn lock(number: u32) -> io::Result<bool> {
     let path = lock_file(number);
@@ -168,21 +191,16 @@ fn lock(number: u32) -> io::Result<bool> {
         let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
         match created {
             Ok(mut file) => {
-                writeln!(file, "{:>10}", std::process::id())?;
+                // X servers read the first line, of eleven bytes.
+                write!(file, "{:>10}\n{MARK}\n", std::process::id())?;
                 return Ok(true);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let holder = std::fs::read_to_string(&path).unwrap_or_default();
-        let dead = holder
-            .trim()
-            .parse()
-            .ok()
-            .and_then(Pid::from_raw)
-            .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH));
+        let (is_dead, _) = holder(number);
         // Somebody else's file may not be ours to remove: then the display is taken.
-        if !dead || std::fs::remove_file(&path).is_err() {
+        if !is_dead || std::fs::remove_file(&path).is_err() {
             return Ok(false);
         }
     }
