@@ -25,6 +25,7 @@ use crate::pool::recycler::Recycler;
 use crate::surface::Surfaces;
 use crate::watch::{Source, Watch};
 use crate::windows::{self, Windows};
+use crate::x11::{self, X11};
 use crate::{control, display};
 
 /// Pause between frame callbacks while no host shows anything.
@@ -45,10 +46,14 @@ pub struct Settings {
     pub stream: Option<Address>,
     /// The Wayland socket, as apps name it.
     pub wayland_display: String,
+    /// Where the agent's own sockets and keys are.
+    pub folder: PathBuf,
     /// `XDG_RUNTIME_DIR` of apps.
     pub runtime_dir: PathBuf,
     /// Switches the guest off.
     pub poweroff: String,
+    /// `DISPLAY` and `XAUTHORITY` of apps, where X11 apps can run.
+    pub x11: Option<(String, PathBuf)>,
 }
 
 /// Why the agent ends.
@@ -94,6 +99,8 @@ pub struct Agent {
     pub control: Link,
     /// Programs that were started.
     pub apps: Apps,
+    /// X11 apps.
+    pub x11: X11,
     /// Set when the agent is to end.
     pub end: Option<End>,
     watches: [Watch; 2],
@@ -107,7 +114,7 @@ impl Agent {
     pub fn new(
         loop_handle: LoopHandle<'static, Agent>,
         display_handle: DisplayHandle,
-        settings: Settings,
+        mut settings: Settings,
         pool: Box<dyn Pool>,
     ) -> Self {
         let protocols = Protocols::new(&display_handle);
@@ -118,6 +125,8 @@ impl Agent {
         outputs.set(&display_handle, &[]);
         let now = Instant::now();
         let capabilities = pool.capabilities();
+        let x11 = X11::new(&display_handle, &settings.folder);
+        settings.x11 = x11.environment();
         let mut agent = Self {
             loop_handle,
             display_handle,
@@ -134,6 +143,7 @@ impl Agent {
             display: Link::new(Role::Display, settings.display.clone(), capabilities),
             control: Link::new(Role::Control, settings.control.clone(), Capabilities::default()),
             apps: Apps::default(),
+            x11,
             end: None,
             watches: Default::default(),
             started: now,
@@ -177,6 +187,7 @@ impl Agent {
                 self.judge(source, result);
             }
             Source::Exec(id) => crate::exec::ready(self, id),
+            Source::X11 => x11::ready(self),
         }
     }
 
@@ -235,6 +246,7 @@ impl Agent {
     fn display_lost(&mut self) {
         self.surfaces.iter_mut().for_each(crate::surface::Surface::disconnected);
         self.windows.disconnected();
+        self.x11.disconnected();
         self.recycler.disconnected();
         self.cursor.disconnected();
         inject::disconnected(self);
@@ -252,6 +264,7 @@ impl Agent {
             let time = self.now_ms();
             self.surfaces.iter_mut().for_each(|s| s.frame(time));
         }
+        x11::turn(self);
         export::flush(self);
         cursor::say(self);
         let flushed = self.display.flush();
@@ -265,7 +278,8 @@ impl Agent {
         let idle = (!self.display.is_up()).then_some(self.next_idle_frame);
         let no_pool = self.surfaces.is_any_dirty() && self.display.is_up() && !self.recycler.is_ready();
         let pool = no_pool.then_some(now + POOL_PAUSE);
-        let due = [self.display.due(), self.control.due(), idle, pool, crate::exec::due(self)];
+        let due =
+            [self.display.due(), self.control.due(), idle, pool, crate::exec::due(self), x11::due(self)];
         due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -288,5 +302,6 @@ impl Agent {
             watch.set(&self.loop_handle, source, link.wish());
         }
         crate::exec::watch(self);
+        x11::watch(self, Instant::now());
     }
 }

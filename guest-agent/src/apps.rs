@@ -21,6 +21,7 @@ enum Kind {
     App(u64),
     Exec(u64),
     PowerOff,
+    Xwayland,
 }
 
 /// All programs that run.
@@ -48,12 +49,17 @@ impl Apps {
         self.running.insert(pid.as_raw_nonzero().get(), Kind::Exec(id));
     }
 
+    /// Remembers the X server.
+    pub fn add_xwayland(&mut self, pid: Pid) {
+        self.running.insert(pid.as_raw_nonzero().get(), Kind::Xwayland);
+    }
+
     /// Programs that run, as (id, process id).
     #[must_use]
     pub fn running(&self) -> Vec<(u64, u32)> {
         let of_host = self.running.iter().filter_map(|(pid, kind)| match kind {
             Kind::App(id) | Kind::Exec(id) => Some((*id, u32::try_from(*pid).ok()?)),
-            Kind::PowerOff => None,
+            Kind::PowerOff | Kind::Xwayland => None,
         });
         of_host.collect()
     }
@@ -125,6 +131,7 @@ pub fn reap(agent: &mut Agent) {
                         agent.report(&Report::Exited { id, exit });
                     }
                     Some(Kind::Exec(id)) => exec::exited(agent, id, exit),
+                    Some(Kind::Xwayland) => crate::x11::ended(agent, pid),
                     Some(Kind::PowerOff) if exit != Exit::Code(0) => {
                         let text =
                             format!("`{}` ended with {}", agent.settings.poweroff, exit.shell_status());

@@ -11,13 +11,16 @@ use crate::agent::Agent;
 use crate::handlers::{output, xdg_shell};
 use crate::surface::root_of;
 use crate::windows::Stage;
-use crate::{export, inject};
+use crate::{export, inject, x11};
 
 /// Handles one event.
 pub fn handle(agent: &mut Agent, event: Event) {
     match event {
         Event::Outputs(outputs) => output::changed(agent, &outputs),
         Event::ConfigureToplevel { surface, serial, size, states, bounds } => {
+            if x11::configure(agent, surface, serial, size, states) {
+                return;
+            }
             configure_toplevel(agent, surface, serial, |state| {
                 state.size = size.map(logical);
                 state.bounds = bounds.map(logical);
@@ -27,12 +30,31 @@ pub fn handle(agent: &mut Agent, event: Event) {
         Event::ConfigurePopup { surface, serial, area, reposition } => {
             configure_popup(agent, surface, serial, area, reposition);
         }
-        Event::PopupDone { surface } => xdg_shell::dismiss(agent, surface),
-        Event::Close { surface } => {
-            if let Some(window) = agent.windows.toplevels.get(&surface) {
-                window.handle.send_close();
+        Event::PopupDone { surface } => {
+            if !x11::dismiss(agent, surface) {
+                xdg_shell::dismiss(agent, surface);
             }
         }
+        Event::Close { surface } => match agent.windows.toplevels.get(&surface) {
+            Some(window) => window.handle.send_close(),
+            None => x11::close(agent, surface),
+        },
+        Event::Ping { surface, serial } => {
+            if agent.x11.has(surface) {
+                x11::ping(agent, surface, serial);
+            } else {
+                xdg_shell::ping(agent, surface, serial);
+            }
+        }
+        Event::Kill { surface } => {
+            if agent.x11.has(surface) {
+                x11::kill(agent, surface);
+            } else {
+                xdg_shell::kill(agent, surface);
+            }
+        }
+        // Wayland apps do not know where they are.
+        Event::Place { surface, at } => x11::place(agent, surface, at),
         Event::Release { surface, number } => export::released(agent, surface, number),
         Event::Frame { surface, time_ms } => frame(agent, surface, inject::wire_ms(time_ms)),
         Event::Refresh { surface } => export::refresh(agent, surface),
@@ -120,7 +142,7 @@ fn frame(agent: &mut Agent, root: SurfaceId, time_ms: u32) {
     let Some(root) = agent.surfaces.get(root).map(|s| s.wl.clone()) else { return };
     for surface in agent.surfaces.iter_mut().filter(|s| !s.callbacks.is_empty()) {
         let of = root_of(&surface.wl);
-        let is_window = || matches!(get_role(&of), Some(XDG_TOPLEVEL_ROLE | "xdg_popup"));
+        let is_window = || matches!(get_role(&of), Some(XDG_TOPLEVEL_ROLE | "xdg_popup" | x11::ROLE));
         if of == root || !is_window() {
             surface.frame(time_ms);
         }

@@ -22,6 +22,7 @@ mod spawn;
 mod surface;
 mod watch;
 mod windows;
+mod x11;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -144,8 +145,10 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         display: arguments.display.clone(),
         stream: arguments.stream.clone().or_else(|| (!arguments.control.is_local()).then_some(default)),
         wayland_display,
+        folder: runtime_dir.into(),
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
+        x11: None,
     }
 }
 

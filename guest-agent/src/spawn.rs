@@ -17,7 +17,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::agent::Settings;
 
 /// `PATH` where the agent has none.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
 
 /// Where a program's input comes from and its output goes to.
 pub enum Channels {
@@ -178,16 +178,22 @@ fn environment(command: &mut Command, settings: &Settings) {
         .env("WAYLAND_DISPLAY", &settings.wayland_display)
         .env("XDG_RUNTIME_DIR", &settings.runtime_dir)
         .env("XDG_SESSION_TYPE", "wayland")
-        .env("GDK_BACKEND", "wayland")
-        .env("QT_QPA_PLATFORM", "wayland")
-        .env("SDL_VIDEODRIVER", "wayland")
+        // Wayland first; apps that know only X11 find it too.
+        .env("GDK_BACKEND", "wayland,x11")
+        .env("QT_QPA_PLATFORM", "wayland;xcb")
+        .env("SDL_VIDEODRIVER", "wayland,x11")
         .env("MOZ_ENABLE_WAYLAND", "1")
-        .env("ELECTRON_OZONE_PLATFORM_HINT", "wayland")
+        .env("ELECTRON_OZONE_PLATFORM_HINT", "auto")
+        // Java waits for a frame around its windows otherwise, and draws nothing.
+        .env("_JAVA_AWT_WM_NONREPARENTING", "1")
         .env_remove("DISPLAY")
         .env_remove("XAUTHORITY")
         .env_remove("WAYLAND_SOCKET")
         .env_remove("INLAY_LOG")
         .env_remove("NOTIFY_SOCKET");
+    if let Some((display, authority)) = &settings.x11 {
+        command.env("DISPLAY", display).env("XAUTHORITY", authority);
+    }
 }
 
 /// A new terminal as the program's input and output; returns the agent's end.

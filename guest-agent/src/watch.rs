@@ -18,6 +18,8 @@ pub enum Source {
     Display,
     /// Something of this exec: its stream, pipes or terminal.
     Exec(u64),
+    /// The X display's socket.
+    X11,
 }
 
 /// What to wait for.

@@ -50,6 +50,7 @@ pub fn run(folders: &Folders, argv: Vec<String>, display: &Display) -> anyhow::R
     let agent_program = process::agent_binary()?;
     // Before anything is started: a signal from here on is answered by cleaning up.
     let signals = Signals::watch(&[SIGINT, SIGTERM, SIGHUP])?;
+    process::adopt_orphans().context("the processes of apps cannot be watched")?;
     let folder = Folder::make(folders)?;
     let sockets = Sockets::new(&folder.path);
     let control =
@@ -187,6 +188,8 @@ impl Drop for Agent {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        // An agent that was killed could not end its apps and its X server: they fell to this process.
+        process::end_children();
     }
 }
 

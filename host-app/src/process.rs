@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 /// Why a program of Inlay's own cannot be found.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,34 @@ pub fn in_own_session(command: &mut Command) -> &mut Command {
             Ok(())
         })
     }
+}
+
+/// Makes what a killed child leaves behind fall to this process.
+///
+/// # Errors
+/// The kernel does not know how.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Kills all children of this process, and what falls to it meanwhile, for at most a second.
+pub fn end_children() {
+    let own = rustix::process::getpid().as_raw_nonzero();
+    for _ in 0..100 {
+        let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        let children: Vec<Pid> =
+            list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
+            // It may have ended just now.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    tracing::warn!("processes of this run do not end");
 }
 
 /// A descriptor that becomes readable when the child ends.

@@ -232,6 +232,10 @@ impl Connection {
                     self.decoder.push(self.scratch.get(..got.bytes).unwrap_or_default());
                     taken += got.bytes;
                     self.received += got.bytes as u64;
+                    if got.bytes < self.scratch.len() {
+                        // All that was there; what stands behind descriptors is told by the next poll.
+                        return Ok(());
+                    }
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}

@@ -18,6 +18,7 @@ use smithay::wayland::compositor;
 use crate::agent::Agent;
 use crate::pool::recycler::{PoolBuffer, Recycler};
 use crate::surface::{Surface, root_of};
+use crate::x11;
 use damage::Damage;
 use slots::Slot;
 
@@ -39,6 +40,7 @@ pub fn flush(agent: &mut Agent) {
         return;
     }
     crate::windows::say_changed(agent);
+    crate::x11::say_changed(agent);
     if !agent.recycler.is_ready() {
         return;
     }
@@ -62,8 +64,13 @@ pub fn flush(agent: &mut Agent) {
 
 /// Sends what changed in one tree; `false` when it has to wait for a release.
 fn send_tree(agent: &mut Agent, root: &WlSurface) -> bool {
-    if compositor::get_role(root).is_none() {
-        return true;
+    match compositor::get_role(root) {
+        None => return true,
+        // What the host shall not see, or not yet.
+        Some(x11::ROLE) if !crate::surface::id_of(root).is_some_and(|id| agent.x11.is_said(id)) => {
+            return true;
+        }
+        Some(_) => {}
     }
     let mut drafts = Vec::new();
     for (surface, stack) in state::tree(root) {
@@ -89,14 +96,16 @@ fn send_tree(agent: &mut Agent, root: &WlSurface) -> bool {
 }
 
 /// The state of a surface if it has to be said, without pixels.
-fn draft(agent: &Agent, wl: &WlSurface, stack: &[(WlSurface, Child)], is_root: bool) -> Option<Commit> {
+fn draft(agent: &mut Agent, wl: &WlSurface, stack: &[(WlSurface, Child)], is_root: bool) -> Option<Commit> {
     let surface = agent.surfaces.get(crate::surface::id_of(wl)?)?;
     if surface.view.is_none() && surface.last.is_none() {
         return None;
     }
     let mut commit = state::commit(wl, surface.view, stack)?;
     if is_root {
-        commit.acked = agent.windows.acked(surface.id);
+        let own = agent.windows.acked(surface.id);
+        commit.acked = own.or_else(|| agent.x11.acked(surface.id, commit.size));
+        commit.geometry = commit.geometry.or_else(|| agent.x11.geometry(surface.id));
     }
     commit.wants_frame = !surface.callbacks.is_empty();
     let changed = surface.again || surface.waiting.is_some() || surface.asks_frame || {

@@ -163,11 +163,7 @@ pub fn commit(surface: &WlSurface, shown: Option<View>, children: &[(WlSurface, 
             let opaque = attributes.opaque_region.as_ref().and_then(exact).unwrap_or_default();
             (attributes.input_region.as_ref().map(region_or_bounds), opaque)
         };
-        let geometry = if states.cached_state.has::<SurfaceCachedState>() {
-            states.cached_state.get::<SurfaceCachedState>().current().geometry.map(rect)
-        } else {
-            None
-        };
+        let geometry = geometry_of(states);
         let side = |v: u32| v.min(limits::DIMENSION);
         let size = view.size();
         Commit {
@@ -187,6 +183,17 @@ pub fn commit(surface: &WlSurface, shown: Option<View>, children: &[(WlSurface, 
             wants_frame: false,
         }
     }))
+}
+
+fn geometry_of(states: &SurfaceData) -> Option<Rect> {
+    let known = states.cached_state.has::<SurfaceCachedState>();
+    known.then(|| states.cached_state.get::<SurfaceCachedState>().current().geometry.map(rect)).flatten()
+}
+
+/// The window geometry that an app set, in the surface's coordinates.
+#[must_use]
+pub fn geometry(surface: &WlSurface) -> Option<Rect> {
+    with_states(surface, geometry_of)
 }
 
 /// The surfaces of a tree with their stacks, the root first; what is deeper than the limit is left out.

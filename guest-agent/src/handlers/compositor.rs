@@ -66,6 +66,7 @@ impl CompositorHandler for Agent {
     fn destroyed(&mut self, wl: &WlSurface) {
         let Some(id) = id_of(wl) else { return };
         windows::role_gone(self, id);
+        crate::x11::surface_gone(self, id);
         if let Some(surface) = self.surfaces.remove(id) {
             let known = surface.known;
             export::retire(self, surface);

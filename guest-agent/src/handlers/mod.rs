@@ -68,6 +68,8 @@ impl Protocols {
 pub struct AppState {
     /// Its `wl_compositor` state.
     pub compositor: CompositorClientState,
+    /// Whether it is Xwayland.
+    pub xwayland: bool,
 }
 
 impl ClientData for AppState {

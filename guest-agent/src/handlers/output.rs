@@ -11,6 +11,7 @@ use smithay::wayland::compositor::{send_surface_state, with_states};
 use smithay::wayland::output::OutputHandler;
 
 use crate::agent::Agent;
+use crate::export::state;
 use crate::handlers::viewporter;
 
 /// The monitors that apps see.
@@ -64,6 +65,19 @@ impl Outputs {
         }
         let place = |name: &str| wanted.iter().position(|w| w.name == name);
         self.list.sort_by_key(|(output, _)| place(&output.name()));
+    }
+
+    /// The smallest rectangle that holds all monitors, in logical pixels.
+    #[must_use]
+    pub fn bounds(&self) -> Rect {
+        let areas = self.list.iter().map(|(output, _)| {
+            let (place, mode) = (output.current_location(), output.current_mode());
+            let scale = output.current_scale().fractional_scale();
+            let size = mode
+                .map_or_else(Default::default, |m| m.size.to_f64().to_logical(scale).to_i32_round::<i32>());
+            smithay::utils::Rectangle::new(place, size)
+        });
+        areas.reduce(|a, b| a.merge(b)).map(state::rect).unwrap_or_default()
     }
 
     /// The scale that apps should draw at, rounded up.

@@ -1,14 +1,15 @@
 //! `xdg_wm_base`: toplevels and popups. Their life is in [`crate::windows`]; here are the requests of apps.
 
-use inlay_protocol::display::{Act, Edges, SurfaceId};
+use inlay_protocol::display::{Act, Edges, Request, SurfaceId};
+use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::ResizeEdge;
 use smithay::reexports::wayland_server::Resource;
 use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
 use smithay::reexports::wayland_server::protocol::wl_seat::WlSeat;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
-use smithay::utils::{Logical, Point, Serial};
+use smithay::utils::{Logical, Point, SERIAL_COUNTER, Serial};
 use smithay::wayland::shell::xdg::{
-    Configure, PopupSurface, PositionerState, ToplevelSurface, XdgShellHandler, XdgShellState,
+    Configure, PopupSurface, PositionerState, ShellClient, ToplevelSurface, XdgShellHandler, XdgShellState,
 };
 
 use crate::agent::Agent;
@@ -41,6 +42,16 @@ impl Agent {
 impl XdgShellHandler for Agent {
     fn xdg_shell_state(&mut self) -> &mut XdgShellState {
         &mut self.protocols.xdg_shell
+    }
+
+    fn client_pong(&mut self, client: ShellClient) {
+        let (answered, waiting) =
+            std::mem::take(&mut self.windows.pings).into_iter().partition(|(c, ..)| *c == client);
+        self.windows.pings = waiting;
+        let answered: Vec<(ShellClient, SurfaceId, u32)> = answered;
+        for (_, surface, serial) in answered {
+            self.send(&Request::Pong { surface, serial });
+        }
     }
 
     fn new_toplevel(&mut self, toplevel: ToplevelSurface) {
@@ -163,6 +174,33 @@ impl XdgShellHandler for Agent {
 
     fn parent_changed(&mut self, toplevel: ToplevelSurface) {
         self.mark_window(toplevel.wl_surface());
+    }
+}
+
+/// Asks the app of a toplevel whether it is alive.
+pub fn ping(agent: &mut Agent, surface: SurfaceId, serial: u32) {
+    let Some(client) = agent.windows.toplevels.get(&surface).map(|t| t.handle.client()) else { return };
+    // While an older ping is not answered there is no new one: the answer to that one answers this one too.
+    if let Err(error) = client.send_ping(SERIAL_COUNTER.next_serial()) {
+        tracing::debug!(%error, "no new ping");
+    }
+    agent.windows.pings.push((client, surface, serial));
+    agent.windows.pings.retain(|(client, ..)| client.alive());
+}
+
+/// Ends the app of a toplevel by force: its process, where that is known, and its connection.
+pub fn kill(agent: &mut Agent, surface: SurfaceId) {
+    let Some(window) = agent.windows.toplevels.get(&surface) else { return };
+    let Some(client) = window.handle.wl_surface().client() else { return };
+    let shell = window.handle.client();
+    let pid = client.get_credentials(&agent.display_handle).ok().and_then(|c| Pid::from_raw(c.pid));
+    if let Some(pid) = pid
+        && let Err(error) = kill_process(pid, Signal::KILL)
+    {
+        tracing::warn!(%error, "an app cannot be ended");
+    }
+    if shell.unresponsive().is_err() {
+        tracing::debug!(surface = surface.0, "the app is gone already");
     }
 }
 

@@ -13,6 +13,7 @@ use smithay::utils::SERIAL_COUNTER;
 
 use super::focus::{KeyboardFocus, serialized};
 use crate::agent::Agent;
+use crate::x11;
 
 /// XKB's codes are evdev's plus this.
 const XKB_OFFSET: u32 = 8;
@@ -122,6 +123,7 @@ pub fn repeat(agent: &mut Agent, rate: u32, delay: u32) {
 /// A window has the focus, with these keys held and these modifiers.
 pub fn enter(agent: &mut Agent, surface: SurfaceId, keys: &[u32], modifiers: Modifiers) {
     let Some(keyboard) = agent.input.keyboard.clone() else { return };
+    let surface = x11::focus(agent, Some(surface)).unwrap_or(surface);
     let Some(surface) = agent.surfaces.get(surface).map(|s| KeyboardFocus(s.wl.clone())) else {
         tracing::debug!(surface = surface.0, "focus on a surface that is gone");
         return leave(agent);
@@ -143,6 +145,7 @@ pub fn enter(agent: &mut Agent, surface: SurfaceId, keys: &[u32], modifiers: Mod
 /// No window has the focus: all keys are up.
 pub fn leave(agent: &mut Agent) {
     let Some(keyboard) = agent.input.keyboard.clone() else { return };
+    x11::focus(agent, None);
     keyboard.set_focus(agent, None, SERIAL_COUNTER.next_serial());
     for key in agent.input.keys.clone() {
         feed(agent, &keyboard, key, false, 0);

@@ -5,6 +5,7 @@
 //! held, smithay keeps it on the surface where it went down.
 
 use inlay_protocol::display::{Child, SurfaceId};
+use inlay_protocol::geometry::Point as Place;
 use inlay_protocol::input::{AxisSource, Scroll};
 use smithay::backend::input::{Axis, AxisSource as SeatSource, ButtonState};
 use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
@@ -18,9 +19,13 @@ use crate::surface::id_of;
 
 type At = Point<f64, Logical>;
 
+/// `BTN_LEFT`.
+const LEFT: u32 = 0x110;
+
 /// The pointer enters a window.
 pub fn enter(agent: &mut Agent, surface: SurfaceId, x: f64, y: f64) {
     agent.input.pointer_root = Some(surface);
+    crate::x11::entered(agent, surface);
     let time = agent.input.last_ms;
     motion(agent, time, x, y);
 }
@@ -45,9 +50,11 @@ pub fn leave(agent: &mut Agent) {
 /// It moves.
 pub fn motion(agent: &mut Agent, time: u32, x: f64, y: f64) {
     let Some(pointer) = agent.seat.get_pointer() else { return };
-    let root = agent.input.pointer_root.and_then(|id| agent.surfaces.get(id)).map(|s| s.wl.clone());
-    let location = At::from((x, y));
-    let focus = root.and_then(|root| under(agent, &root, (0, 0), location, 0));
+    let root = agent.input.pointer_root.and_then(|id| agent.surfaces.get(id)).map(|s| (s.id, s.wl.clone()));
+    // Popups are where they are on their toplevel, so that a drag from one into the other stays one movement.
+    let origin = root.as_ref().map(|(id, _)| origin(agent, *id, 0)).unwrap_or_default();
+    let location = At::from((x + f64::from(origin.0), y + f64::from(origin.1)));
+    let focus = root.and_then(|(_, root)| under(agent, &root, origin, location, 0));
     let serial = SERIAL_COUNTER.next_serial();
     pointer.motion(agent, focus, &MotionEvent { location, serial, time });
     pointer.frame(agent);
@@ -87,6 +94,55 @@ pub fn axis(agent: &mut Agent, time: u32, source: AxisSource, horizontal: Scroll
     }
     pointer.axis(agent, frame);
     pointer.frame(agent);
+}
+
+/// A click at a place of the X11 root window, while the pointer is elsewhere: it closes menus.
+pub fn click_at(agent: &mut Agent, window: &WlSurface, origin: Place, at: Place) {
+    let Some(pointer) = agent.seat.get_pointer() else { return };
+    let (serial, time) = (SERIAL_COUNTER.next_serial(), agent.input.last_ms);
+    let (before, focus) = (pointer.current_location(), pointer.current_focus());
+    let place = |p: Place| At::from((f64::from(p.x), f64::from(p.y)));
+    if !agent.input.buttons.is_empty() {
+        pointer.unset_grab(agent, serial, time);
+    }
+    let target = Some((window.clone(), place(origin)));
+    pointer.motion(agent, target, &MotionEvent { location: place(at), serial, time });
+    for state in [ButtonState::Pressed, ButtonState::Released] {
+        pointer.button(agent, &ButtonEvent { serial, time, button: LEFT, state });
+        pointer.frame(agent);
+    }
+    // The pointer is where it was; the next motion finds its surface.
+    let still_there = focus.and_then(|wl| {
+        let origin = origin_of(agent, &wl);
+        Some((wl, At::from((f64::from(origin?.0), f64::from(origin?.1)))))
+    });
+    pointer.motion(agent, still_there, &MotionEvent { location: before, serial, time });
+    pointer.frame(agent);
+}
+
+fn origin_of(agent: &Agent, wl: &WlSurface) -> Option<(i32, i32)> {
+    Some(origin(agent, id_of(&crate::surface::root_of(wl))?, 0))
+}
+
+/// Where the surface of a window begins: an X11 window's on the root window, a popup's relative to its toplevel's surface.
+fn origin(agent: &Agent, id: SurfaceId, depth: usize) -> (i32, i32) {
+    if let Some(at) = agent.x11.origin(id) {
+        return (at.x, at.y);
+    }
+    let Some(popup) = agent.windows.popups.get(&id).filter(|_| depth < inlay_protocol::limits::TREE_DEPTH)
+    else {
+        return (0, 0);
+    };
+    let Some(parent) = popup.handle.get_parent_surface() else { return (0, 0) };
+    let Some(parent_id) = id_of(&parent) else { return (0, 0) };
+    let corner = |wl: &WlSurface| state::geometry(wl).map_or((0, 0), |g| (g.x, g.y));
+    let (base, own, on) =
+        (origin(agent, parent_id, depth + 1), corner(popup.handle.wl_surface()), corner(&parent));
+    let place = popup.handle.with_pending_state(|state| state.geometry.loc);
+    let sum = |base: i32, on: i32, place: i32, own: i32| {
+        base.saturating_add(on).saturating_add(place).saturating_sub(own)
+    };
+    (sum(base.0, on.0, place.x, own.0), sum(base.1, on.1, place.y, own.1))
 }
 
 /// The topmost surface of a tree that takes input at `at`, with its place; both relative to the root.

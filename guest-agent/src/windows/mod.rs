@@ -11,14 +11,14 @@
 
 mod say;
 
-pub use say::say_changed;
+pub use say::{say_changed, short};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use inlay_protocol::display::{Act, Decoration, Request, SurfaceId, Toplevel};
 use inlay_protocol::limits;
 use smithay::utils::Serial;
-use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ToplevelSurface};
+use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ShellClient, ToplevelSurface};
 
 use crate::agent::Agent;
 use crate::surface::id_of;
@@ -118,6 +118,8 @@ pub struct Windows {
     pub toplevels: BTreeMap<SurfaceId, ToplevelWindow>,
     /// Popups by surface.
     pub popups: BTreeMap<SurfaceId, PopupWindow>,
+    /// Pings of the host that apps have not answered: the app, the window it was about, the host's serial.
+    pub pings: Vec<(ShellClient, SurfaceId, u32)>,
     changed: BTreeSet<SurfaceId>,
 }
 
@@ -177,6 +179,7 @@ impl Windows {
             popup.said = false;
             popup.serials = Serials::default();
         }
+        self.pings.clear();
         self.changed.extend(self.toplevels.keys().chain(self.popups.keys()));
     }
 

@@ -12,7 +12,8 @@ use crate::handlers::positioner;
 use crate::surface::id_of;
 
 /// Text of an app within the protocol's limit.
-fn short(mut text: String) -> String {
+#[must_use]
+pub fn short(mut text: String) -> String {
     let mut end = text.len().min(limits::TITLE);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -63,7 +63,7 @@ fn an_app_finds_its_session_and_nothing_of_the_agent() {
     let mut host = Host::start();
     let out = host.dir.path().join("out");
     let script = format!(
-        "{{ echo $WAYLAND_DISPLAY; echo $XDG_SESSION_TYPE; echo $DISPLAY; echo $A; pwd; ls /proc/self/fd | wc -l; \
+        "{{ echo $WAYLAND_DISPLAY; echo $XDG_SESSION_TYPE; echo $XAUTHORITY$DISPLAY; echo $A; pwd; ls /proc/self/fd | wc -l; \
          grep SigBlk /proc/self/status; [ $(ps -o sid= -p $$) = $$ ] && echo leads; }} > {}",
         out.display()
     );
@@ -75,7 +75,10 @@ fn an_app_finds_its_session_and_nothing_of_the_agent() {
     let text = std::fs::read_to_string(out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     // Standard input, output and error, and the directory that ls reads.
-    assert_eq!(lines[..6], ["inlay-0", "wayland", "", "b=c", "/usr", "4"]);
+    let [authority, number] = lines[2].split(':').collect::<Vec<_>>().try_into().unwrap();
+    let own = host.dir.path().join(format!("inlay-xauthority-{number}"));
+    assert_eq!(authority, own.display().to_string(), "the agent's own X display");
+    assert_eq!([&lines[..2], &lines[3..6]].concat(), ["inlay-0", "wayland", "b=c", "/usr", "4"]);
     assert_eq!((lines[6], lines[7]), ("SigBlk:\t0000000000000000", "leads"));
 }
 

@@ -269,6 +269,8 @@ impl Host {
             }
             Request::DestroySurface { surface } => {
                 self.surfaces.remove(surface);
+                self.toplevels.remove(surface);
+                self.popups.remove(surface);
             }
             Request::Toplevel(toplevel) => {
                 let id = toplevel.surface;

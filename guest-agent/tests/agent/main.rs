@@ -11,3 +11,5 @@ mod pixels;
 mod programs;
 mod reconnect;
 mod windows;
+mod x11;
+mod xclient;

@@ -120,8 +120,11 @@ impl Loop {
     /// When the display goes away.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
-            self.wait()?;
-            self.accept()?;
+            let [agent_waits, tool_waits] = self.wait()?;
+            if agent_waits || tool_waits {
+                // A call without a connection waiting costs as much as all else of a frame.
+                self.accept()?;
+            }
             if !self.machine_notices() {
                 tracing::info!("the machine ended");
                 self.end_session(None);
@@ -149,8 +152,8 @@ impl Loop {
         Tools { presenter: presenter.as_mut(), renderer, memory }
     }
 
-    /// Polls until something happens or the next tick is due.
-    fn wait(&self) -> anyhow::Result<()> {
+    /// Polls until something happens or the next tick is due; whether an agent and a tool want to connect.
+    fn wait(&self) -> anyhow::Result<[bool; 2]> {
         let readable = PollFlags::IN;
         let flags = |c: &Connection| if c.wants_write() { readable | PollFlags::OUT } else { readable };
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
@@ -170,7 +173,11 @@ impl Loop {
             }
         });
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => {
+                let waits = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+                Ok([waits(0), waits(1)])
+            }
+            Err(rustix::io::Errno::INTR) => Ok([false; 2]),
             Err(error) => Err(error).context("poll"),
         }
     }

@@ -40,7 +40,7 @@ impl Session {
             match outcome {
                 Outcome::Released(surface, number) => {
                     self.uploads.note(surface, number);
-                    self.tell(&Event::Release { surface, number })?;
+                    self.released.push((surface, number));
                 }
                 Outcome::Dropped(surface) => self.tell(&Event::Refresh { surface: Some(surface) })?,
                 Outcome::Applied(surface) => self.applied(surface, now, tools)?,
@@ -167,6 +167,7 @@ impl Session {
             }
             self.advance(surface, now, tools)?;
         }
+        self.say_released()?;
         self.configure_all(now)?;
         self.flush()
     }

@@ -70,6 +70,8 @@ pub struct Session {
     places: HashMap<SurfaceId, Point>,
     serial: u32,
     started: Instant,
+    /// Releases that leave with the next frame: an agent that has another buffer is not woken for them alone.
+    released: Vec<(SurfaceId, u64)>,
     /// When the newest commits were uploaded.
     pub uploads: Uploads,
     /// The agent's own figures, when they were asked for and came.
@@ -136,6 +138,7 @@ impl Session {
             places: HashMap::new(),
             serial: 0,
             started: Instant::now(),
+            released: Vec::new(),
             uploads: Uploads::default(),
             agent_counters: None,
         };
@@ -225,7 +228,18 @@ impl Session {
             self.request(request, fds, tools)?;
         }
         self.configure_all(Instant::now())?;
+        let (tick, _) = self.wants_tick();
+        if !tick {
+            self.say_released()?;
+        }
         self.flush()
+    }
+
+    pub(super) fn say_released(&mut self) -> Result<(), SessionError> {
+        for (surface, number) in std::mem::take(&mut self.released) {
+            self.tell(&Event::Release { surface, number })?;
+        }
+        Ok(())
     }
 
     /// Writes what waits for the agent.

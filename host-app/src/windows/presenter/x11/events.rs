@@ -36,6 +36,13 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
     let mut events = std::mem::take(&mut x11.own);
     let mut late = Late::default();
     while let Some(event) = x11.connection.poll_for_event()? {
+        let used = matches!(event, Event::ButtonPress(_) | Event::KeyPress(_));
+        if used && late.focus && x11.focus.is_some() {
+            // A click that gives a window the focus comes after it, for the app as well: a menu that it opens would be
+            // closed by a focus that comes later.
+            late.focus = false;
+            events.push(focused(x11));
+        }
         handle(x11, event, &mut late, &mut events);
     }
     for id in late.configured {
@@ -65,16 +72,21 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
         note_user(x11, id, time);
     }
     if late.focus {
-        if let Some(id) = x11.focus {
-            x11.set_urgent(id, false);
-        }
-        let keys = Keyboard::held(&x11.connection);
-        let modifiers = Keyboard::modifiers(&x11.connection);
-        events.push(HostEvent::Focus { window: x11.focus, keys, modifiers });
+        events.push(focused(x11));
     }
     x11.dress();
     events.append(&mut x11.own);
     Ok(events)
+}
+
+/// Where the focus is, with what is held.
+fn focused(x11: &mut X11) -> HostEvent {
+    if let Some(id) = x11.focus {
+        x11.set_urgent(id, false);
+    }
+    let keys = Keyboard::held(&x11.connection);
+    let modifiers = Keyboard::modifiers(&x11.connection);
+    HostEvent::Focus { window: x11.focus, keys, modifiers }
 }
 
 /// Notes the user's time at the toplevel of a window.
