@@ -34,6 +34,10 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let mut connected = power::connect_or_start(&folders, &name, &args.begin)?;
     power::wait_ready(&mut connected.client, &name, display.clone())?;
+    // Not there yet when this starts the window process: then it has no earlier input to go by.
+    if let Err(error) = crate::windows::api::launched(&Sockets::new(paths.runtime()).windows()) {
+        tracing::debug!("no window process to tell: {error:#}");
+    }
     let program = Program { argv: args.rest, env: Vec::new(), directory: None };
     let request = Request::Launch { program, wait: args.wait, display };
     let failed = || format!("cannot run {app} in {name}");

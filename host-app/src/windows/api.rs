@@ -53,6 +53,8 @@ pub enum ApiRequest {
     Counters,
     /// When were the newest commits uploaded?
     Uploads,
+    /// The user starts an app: its window may take the focus.
+    Launched,
 }
 
 /// An open window.
@@ -102,6 +104,8 @@ pub enum ApiReply {
     Counters(Counters),
     /// The newest uploads, oldest first.
     Uploads(Vec<Upload>),
+    /// It is noted.
+    Done,
     /// Why there is no answer.
     Failed(String),
 }
@@ -214,6 +218,14 @@ pub fn counters(socket: &Path) -> anyhow::Result<Counters> {
         (ApiReply::Counters(counters), _) => Ok(counters),
         _ => bail!("the window process gave another answer"),
     }
+}
+
+/// Says that the user starts an app.
+///
+/// # Errors
+/// As [`ask`].
+pub fn launched(socket: &Path) -> anyhow::Result<()> {
+    ask(socket, &ApiRequest::Launched).map(drop)
 }
 
 /// When the newest commits were uploaded.

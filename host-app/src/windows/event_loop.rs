@@ -370,6 +370,10 @@ impl Loop {
                         Err(why) => asker.connection.queue(&ApiReply::Failed(why))?,
                     }
                 }
+                ApiRequest::Launched => {
+                    self.presenter.expect_window();
+                    asker.connection.queue(&ApiReply::Done)?;
+                }
                 ApiRequest::Uploads => {
                     let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
                     asker.connection.queue(&ApiReply::Uploads(uploads))?;

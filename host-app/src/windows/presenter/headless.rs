@@ -72,6 +72,8 @@ impl Presenter for Headless {
         Ok(Target::None)
     }
 
+    fn expect_window(&mut self) {}
+
     fn watch_clicks(&mut self, _toplevel: Option<SurfaceId>) {}
 
     fn close(&mut self, _window: SurfaceId) {}

@@ -195,6 +195,9 @@ pub trait Presenter: std::fmt::Debug {
         renderer: &Renderer,
     ) -> anyhow::Result<Target>;
 
+    /// The user starts an app elsewhere: the next new window may take the focus.
+    fn expect_window(&mut self);
+
     /// Whether clicks outside are to be watched for, because a popup with a grab is open in this toplevel.
     fn watch_clicks(&mut self, toplevel: Option<SurfaceId>);
 

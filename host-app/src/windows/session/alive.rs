@@ -55,8 +55,10 @@ impl Session {
                 && let (Some(ping), Role::Toplevel(toplevel)) = (&mut window.ping, &window.role)
             {
                 ping.asked = true;
-                let app = window::look(toplevel, &self.machine, None).title;
-                presenter.ask_to_force(*surface, &format!("{app} of {} does not answer.", self.machine));
+                // The title is the guest's: short, and marked as a quotation.
+                let title = window::look(toplevel, &self.machine, None).title;
+                let app: String = title.chars().filter(|c| *c != '"').take(60).collect();
+                presenter.ask_to_force(*surface, &format!("\"{app}\" of {} does not answer.", self.machine));
             }
         }
     }

@@ -61,6 +61,8 @@ pub struct Session {
     /// Whether a key or button reached the agent since popups were last dismissed: only then may an app take a grab.
     prompted: bool,
     cursor: Cursor,
+    /// Acts of the agent since that time.
+    acts: (Instant, u32),
     news: News,
     /// The keymap that the agent has.
     keymap: Option<Keymap>,
@@ -130,6 +132,7 @@ impl Session {
             focus: Focus::default(),
             prompted: false,
             cursor: Cursor::Named("default".to_owned()),
+            acts: (Instant::now(), 0),
             news: News::default(),
             keymap: None,
             places: HashMap::new(),

@@ -1,5 +1,7 @@
 //! Toplevels and popups of the agent: their windows open with the first content and close with the last.
 
+use std::time::{Duration, Instant};
+
 use inlay_protocol::display::{Act, Event, Place, Popup, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
@@ -11,6 +13,9 @@ use crate::windows::window::{self, Role, Stale, Window};
 
 /// Popups open at once.
 const POPUPS: usize = 32;
+/// Acts on windows within a time: each one makes the window manager work.
+const ACTS: u32 = 32;
+const ACT_TIME: Duration = Duration::from_millis(250);
 
 impl Session {
     pub(super) fn open(
@@ -216,7 +221,16 @@ impl Session {
 
     pub(super) fn act(&mut self, surface: SurfaceId, act: Act, tools: &mut Tools<'_>) {
         if self.is_open(surface) {
-            tools.presenter.act(surface, act);
+            let now = Instant::now();
+            if now.duration_since(self.acts.0) >= ACT_TIME {
+                self.acts = (now, 0);
+            }
+            self.acts.1 += 1;
+            if self.acts.1 <= ACTS {
+                tools.presenter.act(surface, act);
+            } else if self.acts.1 == ACTS + 1 {
+                tracing::warn!("the agent has windows moved and resized too often");
+            }
         } else if self.windows.contains_key(&surface) {
             let early = self.early.entry(surface).or_default();
             *early = match act {

@@ -35,6 +35,9 @@ use crate::windows::render::{Renderer, Target};
 /// A notice follows the one before after this time at the earliest; the log has them all.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
+/// How long an app may take to show its first window and still be given the focus.
+const EXPECTED: Duration = Duration::from_secs(60);
+
 x11rb::atom_manager! {
     Atoms: AtomsCookie {
         UTF8_STRING,
@@ -144,6 +147,8 @@ pub struct X11 {
     watched: Option<(SurfaceId, xproto::Window)>,
     /// When the user last did something in a window of ours, by the display's clock.
     user_time: Option<xproto::Timestamp>,
+    /// Until when a new window is one that the user waits for.
+    expected: Option<Instant>,
     notices: Vec<notice::Notice>,
     last_notice: Option<Instant>,
     /// Events that requests of ours cause, told with the next dispatch.
@@ -204,6 +209,7 @@ impl X11 {
             left: false,
             watched: None,
             user_time: None,
+            expected: None,
             notices: Vec::new(),
             last_notice: None,
             own: Vec::new(),
@@ -334,7 +340,9 @@ impl Presenter for X11 {
         hints::describe(self, xid, look, None)?;
         hints::set_wm_hints(self, xid, look, look.urgent)?;
         window::first_states(self, xid, states, look)?;
-        if let Some(time) = self.user_time {
+        let expected = self.expected.take().is_some_and(|until| Instant::now() < until);
+        if let Some(time) = self.user_time.filter(|_| !expected) {
+            // Without it the window manager decides, as for any new app.
             hints::set_user_time(self, xid, time);
         }
         let target = self.target(xid, size, renderer);
@@ -370,6 +378,10 @@ impl Presenter for X11 {
         self.connection.configure_window(xid, &aux)?;
         self.connection.map_window(xid)?;
         Ok(target)
+    }
+
+    fn expect_window(&mut self) {
+        self.expected = Some(Instant::now() + EXPECTED);
     }
 
     fn watch_clicks(&mut self, toplevel: Option<SurfaceId>) {

@@ -4,7 +4,7 @@
 
 use inlay_protocol::display::SurfaceId;
 use x11rb::connection::Connection as _;
-use x11rb::properties::WmHints;
+use x11rb::properties::{WmHints, WmSizeHints};
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
     self, AtomEnum, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, PropMode, Rectangle,
@@ -79,6 +79,7 @@ pub fn show(x11: &X11, text: &str, about: Option<SurfaceId>) -> anyhow::Result<N
         &aux,
     )?;
     c.change_property8(PropMode::REPLACE, xid, a._NET_WM_NAME, a.UTF8_STRING, b"Inlay")?;
+    c.change_property8(PropMode::REPLACE, xid, AtomEnum::WM_NAME, AtomEnum::STRING, b"Inlay")?;
     c.change_property8(PropMode::REPLACE, xid, AtomEnum::WM_CLASS, AtomEnum::STRING, b"inlay\0inlay\0")?;
     let words = |property: xproto::Atom, kind: AtomEnum, value| {
         c.change_property32(PropMode::REPLACE, xid, property, kind, &[value])
@@ -87,6 +88,8 @@ pub fn show(x11: &X11, text: &str, about: Option<SurfaceId>) -> anyhow::Result<N
     words(a._NET_WM_WINDOW_TYPE, AtomEnum::ATOM, a._NET_WM_WINDOW_TYPE_DIALOG)?;
     // A notice comes by itself and takes no keys away from anybody; a question follows what the user just did.
     WmHints { input: Some(about.is_some()), ..WmHints::new() }.set(&**c, xid)?;
+    let size = Some((width.into(), height.into()));
+    WmSizeHints { min_size: size, max_size: size, ..WmSizeHints::new() }.set_normal_hints(&**c, xid)?;
     match about {
         None => drop(words(a._NET_WM_USER_TIME, AtomEnum::CARDINAL, 0)?),
         Some(_) => {

@@ -1,0 +1,602 @@
+//! The window process on a real X display, with the test in the place of the agent: what only X11 apps of a guest cause.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod common;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Process, SOON, Xvfb, eventually, program};
+use inlay::machine::Sockets;
+use inlay::windows::api::{self, Selector};
+use inlay_protocol::connection::Connection;
+use inlay_protocol::display::*;
+use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::handshake::{Capabilities, Hello, Role, VERSION, Welcome};
+use inlay_protocol::input::InputEvent;
+use rustix::fs::{MemfdFlags, SealFlags};
+
+const RED: [u8; 4] = [0, 0, 255, 255];
+const GREEN: [u8; 4] = [0, 200, 0, 255];
+
+/// A window process, and the agent's end of its display connection.
+#[derive(Debug)]
+struct Agent {
+    connection: Connection,
+    events: Vec<Event>,
+    commits: u64,
+    // Dropped in this order: the process before its folder.
+    _process: Process,
+    runtime: tempfile::TempDir,
+}
+
+impl Agent {
+    fn start(display: Option<&str>) -> Self {
+        let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
+        let mut command = Command::new(program("inlay"));
+        command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path()).stdin(Stdio::null());
+        command.env_remove("WAYLAND_DISPLAY");
+        match display {
+            Some(display) => command.env("DISPLAY", display),
+            None => command.env_remove("DISPLAY").arg("--headless"),
+        };
+        let process = Process::spawn(&mut command);
+        let socket = Sockets::new(runtime.path()).display();
+        let stream = eventually("the window process", || UnixStream::connect(&socket).ok());
+        let mut connection = Connection::new(stream.into()).unwrap();
+        let hello = Hello { version: VERSION, role: Role::Display, capabilities: Capabilities::MEMFD };
+        connection.queue_raw(&hello.encode()).unwrap();
+        connection.flush().unwrap();
+        let welcome = loop {
+            connection.receive().unwrap();
+            if let Some(bytes) = connection.next_raw(Welcome::SIZE).unwrap() {
+                break Welcome::decode(&bytes.try_into().unwrap()).unwrap();
+            }
+            assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello");
+        };
+        assert_eq!(welcome.refusal, None);
+        Self { connection, events: Vec::new(), commits: 0, _process: process, runtime }
+    }
+
+    fn send(&mut self, request: &Request) {
+        self.connection.queue(request).unwrap();
+        self.connection.flush().unwrap();
+    }
+
+    /// Takes the events that come within a time.
+    fn listen(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            if let Some((event, _)) = self.connection.wait_message::<Event>(Some(left)).unwrap() {
+                self.events.push(event);
+            }
+        }
+    }
+
+    /// Waits for an event, from the beginning on.
+    #[track_caller]
+    fn until<T>(&mut self, what: &str, find: impl Fn(&Event) -> Option<T>) -> T {
+        let end = Instant::now() + SOON;
+        loop {
+            if let Some(found) = self.events.iter().find_map(&find) {
+                return found;
+            }
+            assert!(
+                Instant::now() < end,
+                "{what}: not within {SOON:?}; came: {:.2000?}",
+                format!("{:?}", self.events)
+            );
+            self.listen(Duration::from_millis(20));
+        }
+    }
+
+    fn has(&self, which: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|e| which(e)).count()
+    }
+
+    /// Commits a surface filled with one colour.
+    fn paint(&mut self, surface: u32, size: Size, colour: [u8; 4]) -> u64 {
+        self.commits += 1;
+        let number = self.commits;
+        let bytes: Vec<u8> = colour.repeat((size.width * size.height) as usize);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd: OwnedFd = rustix::fs::memfd_create("pool", flags).unwrap();
+        let mut done = 0;
+        while done < bytes.len() {
+            done += rustix::io::write(&fd, &bytes[done..]).unwrap();
+        }
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
+        let buffer = BufferId(u32::try_from(number).unwrap());
+        let create = Request::CreateBuffer { buffer, size: bytes.len() as u64, backing: Backing::Memfd };
+        self.connection.queue_with(&create, vec![Arc::new(fd)]).unwrap();
+        let stride = 4 * size.width;
+        let content = Content { buffer, offset: 0, size, stride, format: Format::Argb8888 };
+        self.send(&Request::Transaction(vec![Commit {
+            surface: SurfaceId(surface),
+            number,
+            content: Some(content),
+            damage: vec![Rect::of_size(size)],
+            scale: 1,
+            transform: Transform::Normal,
+            source: None,
+            size,
+            children: vec![],
+            input: None,
+            opaque: vec![],
+            geometry: None,
+            acked: None,
+            wants_frame: false,
+        }]));
+        number
+    }
+
+    /// A toplevel with this title, open.
+    fn window(&mut self, surface: u32, title: &str, size: Size) {
+        self.toplevel(surface, title, |_| {});
+        self.paint(surface, size, RED);
+    }
+
+    fn toplevel(&mut self, surface: u32, title: &str, change: impl FnOnce(&mut Toplevel)) {
+        let mut toplevel = Toplevel {
+            surface: SurfaceId(surface),
+            title: title.to_owned(),
+            app_id: "app".to_owned(),
+            decoration: Decoration::ServerSide,
+            ..Toplevel::default()
+        };
+        change(&mut toplevel);
+        self.send(&Request::Toplevel(toplevel));
+    }
+
+    fn popup(&mut self, surface: u32, parent: u32, area: Rect, kind: PopupKind) {
+        self.send(&Request::Popup(Popup {
+            surface: SurfaceId(surface),
+            parent: SurfaceId(parent),
+            place: Place::Fixed(area),
+            kind,
+            grab: false,
+            reposition: None,
+        }));
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        Sockets::new(self.runtime.path()).windows()
+    }
+}
+
+/// A window's area on the root window, without its frame.
+fn area(xvfb: &Xvfb, window: &str) -> Rect {
+    let text = xvfb.tool("xwininfo", &["-id", window]);
+    let field = |name: &str| {
+        let line = text.lines().find_map(|l| l.trim().strip_prefix(name)).unwrap_or_else(|| panic!("{text}"));
+        line.trim().parse::<i32>().unwrap()
+    };
+    let side = |name| field(name).unsigned_abs();
+    let (x, y) = (field("Absolute upper-left X:"), field("Absolute upper-left Y:"));
+    Rect::new(x, y, side("Width:"), side("Height:"))
+}
+
+/// The windows directly below the root that have this size: their ids and places.
+fn sized(xvfb: &Xvfb, size: (u32, u32)) -> Vec<(String, Point)> {
+    let text = xvfb.tool("xwininfo", &["-root", "-children"]);
+    let prefix = format!("{}x{}+", size.0, size.1);
+    let found = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let id = words.next().filter(|id| id.starts_with("0x"))?;
+        let at = words.find_map(|w| w.strip_prefix(&prefix))?;
+        let (x, y) = at.split_once('+')?;
+        Some((id.to_owned(), Point::new(x.parse().ok()?, y.parse().ok()?)))
+    });
+    found.collect()
+}
+
+/// What the whole screen shows.
+fn screen(xvfb: &Xvfb) -> image::RgbImage {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("screen.png");
+    xvfb.tool("import", &["-window", "root", path.to_str().unwrap()]);
+    image::open(&path).unwrap().to_rgb8()
+}
+
+fn shows(image: &image::RgbImage, at: (i32, i32), colour: [u8; 4]) -> bool {
+    let pixel = image.get_pixel(at.0.unsigned_abs(), at.1.unsigned_abs()).0;
+    pixel == [colour[2], colour[1], colour[0]]
+}
+
+fn property(xvfb: &Xvfb, window: &str, name: &str) -> String {
+    xvfb.tool("xprop", &["-id", window, name])
+}
+
+#[test]
+fn fixed_popups_are_where_their_app_puts_them() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "parent", Size::new(400, 300));
+    let parent = xvfb.find("parent");
+    xvfb.xdotool(&["windowmove", &parent, "300", "200"]);
+    eventually("the parent's place", || (area(&xvfb, &parent).x >= 300).then_some(()));
+    let origin = area(&xvfb, &parent);
+    let place = |size, x, y| {
+        eventually(&format!("a popup of {size:?} at {x}, {y}"), || {
+            let found = sized(&xvfb, size);
+            let [(id, at)] = found.as_slice() else { return None };
+            (*at == Point::new(x, y)).then(|| id.clone())
+        })
+    };
+    agent.popup(2, 1, Rect::new(-50, 260, 120, 80), PopupKind::Tooltip);
+    agent.paint(2, Size::new(120, 80), GREEN);
+    let popup = place((120, 80), origin.x - 50, origin.y + 260);
+    assert!(property(&xvfb, &popup, "_NET_WM_WINDOW_TYPE").contains("_NET_WM_WINDOW_TYPE_TOOLTIP"));
+    eventually("its pixels", || shows(&screen(&xvfb), (origin.x - 20, origin.y + 330), GREEN).then_some(()));
+
+    agent.popup(2, 1, Rect::new(10, -90, 200, 60), PopupKind::Menu);
+    let same = place((200, 60), origin.x + 10, origin.y - 90);
+    assert_eq!(same, popup);
+    eventually("its other kind", || {
+        property(&xvfb, &popup, "_NET_WM_WINDOW_TYPE").contains("POPUP_MENU").then_some(())
+    });
+    // It goes with its parent, and nowhere where nobody could see it.
+    xvfb.xdotool(&["windowmove", &parent, "350", "240"]);
+    eventually("the parent's other place", || (area(&xvfb, &parent).x >= 350).then_some(()));
+    let origin = area(&xvfb, &parent);
+    place((200, 60), origin.x + 10, origin.y - 90);
+    agent.popup(2, 1, Rect::new(90_000, -90_000, 200, 60), PopupKind::Menu);
+    place((200, 60), 1280 - 200, 0);
+    agent.popup(2, 1, Rect::new(-30_000, 10, 5000, 60), PopupKind::Menu);
+    place((1280, 60), 0, origin.y + 10);
+    // A click elsewhere is the app's own matter: it took no grab.
+    agent.popup(2, 1, Rect::new(0, 0, 200, 60), PopupKind::Menu);
+    place((200, 60), origin.x, origin.y);
+    xvfb.click(&parent);
+    agent.listen(Duration::from_millis(300));
+    assert_eq!(agent.has(|e| matches!(e, Event::PopupDone { .. })), 0);
+    assert_eq!(sized(&xvfb, (200, 60)).len(), 1);
+}
+
+#[test]
+fn shaped_windows_show_nothing_outside_of_their_outline() {
+    let half = vec![Rect::new(0, 0, 150, 200), Rect::new(100, 50, 60, 40)];
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    // What lies behind it.
+    agent.window(1, "behind", Size::new(600, 500));
+    let behind = xvfb.find("behind");
+    xvfb.xdotool(&["windowmove", &behind, "100", "100"]);
+    let shape = |rects| Request::Shape { surface: SurfaceId(2), rects };
+    agent.toplevel(2, "shaped", |t| t.decoration = Decoration::ClientSide);
+    agent.send(&shape(Some(half.clone())));
+    agent.paint(2, Size::new(300, 200), GREEN);
+    let shaped = xvfb.find("shaped");
+    xvfb.xdotool(&["windowmove", &shaped, "200", "200", "windowraise", &shaped]);
+    eventually("the shaped window's place", || (area(&xvfb, &shaped).x == 200).then_some(()));
+    let at = area(&xvfb, &shaped);
+    let seen = |x: i32, y: i32, colour| {
+        eventually(&format!("{colour:?} at {x}, {y}"), || {
+            shows(&screen(&xvfb), (at.x + x, at.y + y), colour).then_some(())
+        });
+    };
+    seen(20, 20, GREEN);
+    seen(155, 60, GREEN);
+    seen(250, 100, RED);
+    // The pointer goes through as well.
+    for (x, y, surface) in [(20, 20, 2), (250, 100, 1)] {
+        agent.events.clear();
+        let [x, y] = [at.x + x, at.y + y].map(|v| v.to_string());
+        xvfb.xdotool(&["mousemove", &x, &y]);
+        agent.until(&format!("the pointer in {surface}"), |e| {
+            let entered = |s: SurfaceId| s == SurfaceId(surface);
+            matches!(e, Event::Input(InputEvent::PointerEnter { surface, .. }) if entered(*surface))
+                .then_some(())
+        });
+    }
+
+    agent.send(&shape(None));
+    seen(250, 100, GREEN);
+    agent.send(&shape(Some(vec![])));
+    seen(20, 20, RED);
+    // Pictures without a display are cut as well.
+    let mut agent = Agent::start(None);
+    agent.toplevel(2, "shaped", |_| {});
+    agent.send(&shape(Some(half)));
+    agent.paint(2, Size::new(300, 200), GREEN);
+    let picture =
+        eventually("a picture", || api::picture(&agent.socket(), Selector::Text("shaped".to_owned())).ok());
+    let pixel = |x: usize, y: usize| picture.bytes[4 * (y * 300 + x)..][..4].to_vec();
+    assert_eq!([pixel(20, 20), pixel(155, 60)], [GREEN.to_vec(), GREEN.to_vec()]);
+    assert_eq!([pixel(250, 100), pixel(155, 95)], [vec![0; 4], vec![0; 4]]);
+}
+
+#[test]
+fn hints_of_x11_apps_reach_the_window_manager() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    let child = |t: &mut Toplevel| {
+        t.parent = Some(SurfaceId(1));
+        t.kind = WindowKind::Utility;
+        t.base_size = Size::new(7, 9);
+        t.increment = Size::new(6, 13);
+        t.no_focus = true;
+    };
+    agent.toplevel(2, "child", child);
+    let icon = Icon { size: Size::new(2, 1), pixels: vec![0, 64, 128, 128, 1, 2, 3, 255] };
+    agent.send(&Request::Icons { surface: SurfaceId(2), icons: vec![icon] });
+    agent.paint(2, Size::new(127, 139), RED);
+    let window = xvfb.find("child");
+    let holds = |name: &str, what: &str| {
+        let end = Instant::now() + SOON;
+        while !property(&xvfb, &window, name).contains(what) {
+            let now = property(&xvfb, &window, name);
+            assert!(Instant::now() < end, "{name} does not hold {what}: {now}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    holds("_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_UTILITY");
+    holds("WM_NORMAL_HINTS", "program specified resize increment: 6 by 13");
+    holds("WM_NORMAL_HINTS", "program specified base size: 7 by 9");
+    holds("WM_HINTS", "Client accepts input or input focus: False");
+    let words = [2, 1, 0x80ff_8000_u32, 0xff03_0201].map(|w| w.to_string()).join(", ");
+    let icon = || xvfb.tool("xprop", &["-id", &window, "-f", "_NET_WM_ICON", "32c", " $0+", "_NET_WM_ICON"]);
+    assert!(icon().contains(&words), "{} does not hold {words}", icon());
+
+    // The parent opens later, and closes.
+    holds("WM_TRANSIENT_FOR", "not found");
+    agent.window(1, "parent", Size::new(300, 200));
+    let parent = xvfb.find("parent");
+    let id = format!("{:#x}", parent.parse::<u32>().unwrap());
+    holds("WM_TRANSIENT_FOR", &id);
+    // A circle of parents is none.
+    agent.toplevel(1, "parent", |t| t.parent = Some(SurfaceId(2)));
+    holds("WM_TRANSIENT_FOR", "not found");
+    assert!(property(&xvfb, &parent, "WM_TRANSIENT_FOR").contains("not found"));
+    agent.toplevel(1, "parent", |_| {});
+    holds("WM_TRANSIENT_FOR", &id);
+
+    agent.toplevel(2, "child", |t| {
+        child(t);
+        (t.modal, t.urgent) = (true, true);
+    });
+    holds("_NET_WM_STATE", "_NET_WM_STATE_MODAL");
+    holds("_NET_WM_STATE", "_NET_WM_STATE_DEMANDS_ATTENTION");
+    holds("WM_HINTS", "urgency hint");
+    agent.toplevel(2, "child", |t| {
+        child(t);
+        t.no_focus = false;
+        t.urgent = true;
+    });
+    holds("WM_HINTS", "focus: True");
+    xvfb.click(&window);
+    eventually("no urgency", || {
+        let calm = !property(&xvfb, &window, "WM_HINTS").contains("urgency")
+            && !property(&xvfb, &window, "_NET_WM_STATE").contains("ATTENTION");
+        calm.then_some(())
+    });
+    assert!(!property(&xvfb, &window, "_NET_WM_STATE").contains("MODAL"));
+    agent.send(&Request::RoleGone { surface: SurfaceId(1) });
+    holds("WM_TRANSIENT_FOR", "not found");
+    agent.send(&Request::Icons { surface: SurfaceId(2), icons: vec![] });
+    // openbox gives such a window an icon of its own.
+    eventually("no icon", || (!icon().contains(&words)).then_some(()));
+}
+
+#[test]
+fn the_agent_learns_where_windows_are() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "placed", Size::new(300, 200));
+    let window = xvfb.find("placed");
+    let told = |agent: &mut Agent, at: Point| {
+        agent.until(&format!("{at:?}"), |e| {
+            matches!(e, Event::Place { surface: SurfaceId(1), at: told } if *told == at).then_some(())
+        });
+    };
+    let corner = |window: &str| {
+        let area = area(&xvfb, window);
+        Point::new(area.x, area.y)
+    };
+    xvfb.xdotool(&["windowmove", "--sync", &window, "211", "123"]);
+    told(&mut agent, corner(&window));
+    agent.events.clear();
+    for step in 0..20 {
+        let x = (300 + 5 * step).to_string();
+        xvfb.xdotool(&["windowmove", &window, &x, "200"]);
+    }
+    xvfb.xdotool(&["windowmove", "--sync", &window, "500", "222"]);
+    told(&mut agent, corner(&window));
+    // Everything is told again to an agent that asks.
+    agent.events.clear();
+    agent.send(&Request::SayAgain);
+    told(&mut agent, corner(&window));
+}
+
+#[test]
+fn an_app_that_does_not_answer_can_be_forced_to_close() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "stuck", Size::new(300, 200));
+    let window = xvfb.find("stuck");
+    let close = |agent: &mut Agent| {
+        agent.events.clear();
+        xvfb.click(&window);
+        xvfb.xdotool(&["key", "alt+F4"]);
+        agent.until("close", |e| matches!(e, Event::Close { .. }).then_some(()));
+        agent.until("a ping", |e| match e {
+            Event::Ping { serial, .. } => Some(*serial),
+            _ => None,
+        })
+    };
+    // It answers in time: nobody is asked.
+    let serial = close(&mut agent);
+    agent.send(&Request::Pong { surface: SurfaceId(1), serial });
+    agent.listen(Duration::from_secs(6));
+    assert!(xvfb.is_gone("Inlay"));
+
+    // It answers late: the question goes.
+    let begin = Instant::now();
+    let serial = close(&mut agent);
+    let question = xvfb.find("Inlay");
+    assert!(begin.elapsed() >= Duration::from_secs(5));
+    assert!(property(&xvfb, &question, "WM_TRANSIENT_FOR").contains("0x"));
+    agent.send(&Request::Pong { surface: SurfaceId(1), serial: serial.wrapping_add(9) });
+    agent.listen(Duration::from_millis(300));
+    assert!(!xvfb.is_gone("Inlay"), "another serial is no answer");
+    agent.send(&Request::Pong { surface: SurfaceId(1), serial });
+    eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+
+    // Keys wait; they never force.
+    for key in ["Escape", "Return"] {
+        close(&mut agent);
+        let question = xvfb.find("Inlay");
+        eventually("the question's focus", || {
+            (xvfb.xdotool(&["getwindowfocus"]).trim() == question).then_some(())
+        });
+        xvfb.xdotool(&["key", key]);
+        eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+    }
+
+    close(&mut agent);
+    let question = area(&xvfb, &xvfb.find("Inlay"));
+    // The right one of the two buttons at the lower right.
+    let button =
+        (question.x + question.width.cast_signed() - 40, question.y + question.height.cast_signed() - 30);
+    assert_eq!(agent.has(|e| matches!(e, Event::Kill { .. })), 0);
+    xvfb.xdotool(&["mousemove", &button.0.to_string(), &button.1.to_string(), "click", "1"]);
+    agent.until("kill", |e| matches!(e, Event::Kill { surface: SurfaceId(1) }).then_some(()));
+    eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+
+    // The window's own end takes it away too.
+    close(&mut agent);
+    xvfb.find("Inlay");
+    agent.send(&Request::RoleGone { surface: SurfaceId(1) });
+    eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+}
+
+#[test]
+fn windows_of_another_workspace_upload_nothing() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "hidden", Size::new(300, 200));
+    xvfb.find("hidden");
+    xvfb.xdotool(&["set_desktop", "1"]);
+    eventually("an empty workspace", || xvfb.is_gone("hidden").then_some(()));
+    agent.listen(Duration::from_millis(300));
+    let number = agent.paint(1, Size::new(300, 200), GREEN);
+    let released = |e: &Event| matches!(e, Event::Release { number: n, .. } if *n == number);
+    agent.listen(Duration::from_millis(700));
+    assert_eq!(agent.has(released), 0);
+    xvfb.xdotool(&["set_desktop", "0"]);
+    agent.until("the release", |e| released(e).then_some(()));
+    let window = xvfb.find("hidden");
+    let at = area(&xvfb, &window);
+    eventually("its pixels", || shows(&screen(&xvfb), (at.x + 20, at.y + 20), GREEN).then_some(()));
+}
+
+#[test]
+fn new_windows_take_the_focus_only_from_their_own() {
+    let xvfb = Xvfb::start();
+    let mut one = Agent::start(Some(&xvfb.display));
+    one.window(1, "one", Size::new(300, 200));
+    xvfb.click(&xvfb.find("one"));
+    let mut two = Agent::start(Some(&xvfb.display));
+    two.window(1, "two", Size::new(300, 200));
+    let window = xvfb.find("two");
+    xvfb.xdotool(&["windowmove", "--sync", &window, "600", "400"]);
+    xvfb.click(&window);
+    // Window managers compare the times at which the user last did something in the apps.
+    let time = |title: &str| {
+        let text = property(&xvfb, &xvfb.find(title), "_NET_WM_USER_TIME");
+        text.trim().rsplit(' ').next().and_then(|t| t.parse::<u32>().ok())
+    };
+    let (first, second) = (time("one").unwrap(), time("two").unwrap());
+    assert!(first < second, "{first} {second}");
+    one.window(2, "thief", Size::new(200, 150));
+    assert_eq!(time("thief"), Some(first));
+    two.window(2, "own", Size::new(200, 150));
+    assert_eq!(time("own"), Some(second));
+    let own = xvfb.find("own");
+    eventually("the focus", || (xvfb.xdotool(&["getwindowfocus"]).trim() == own).then_some(()));
+    // One that the user starts is like that of any new app, once.
+    api::launched(&one.socket()).unwrap();
+    one.window(3, "started", Size::new(200, 150));
+    assert_eq!(time("started"), None);
+    one.window(4, "later", Size::new(200, 150));
+    assert_eq!(time("later"), Some(first));
+}
+
+#[test]
+fn however_often_it_is_asked_for_it_is_told_once_a_tick() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "calm", Size::new(300, 200));
+    xvfb.find("calm");
+    agent.listen(Duration::from_millis(500));
+    agent.events.clear();
+    let begin = Instant::now();
+    for n in 0..5000_u32 {
+        agent.connection.queue(&Request::SayAgain).unwrap();
+        agent.connection.queue(&Request::Cursor(Cursor::Named(format!("cursor-{n}")))).unwrap();
+        if n % 100 == 0 {
+            agent.connection.flush().unwrap();
+        }
+    }
+    agent.toplevel(1, "told", |_| {});
+    xvfb.find("told");
+    agent.listen(Duration::from_millis(300));
+    let ticks = usize::try_from(begin.elapsed().as_millis() / 16).unwrap() + 2;
+    let outputs = agent.has(|e| matches!(e, Event::Outputs(_)));
+    assert!((1..=ticks).contains(&outputs) && outputs < 1000, "{outputs} times in {ticks} ticks");
+    let keymaps = agent.has(|e| matches!(e, Event::Input(InputEvent::Keymap(_))));
+    assert_eq!(keymaps, outputs);
+}
+
+#[test]
+fn another_layout_is_told_and_the_same_is_not() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "typed", Size::new(300, 200));
+    xvfb.click(&xvfb.find("typed"));
+    let keymaps = |agent: &Agent| -> Vec<String> {
+        let text = |e: &Event| match e {
+            Event::Input(InputEvent::Keymap(text)) => Some(text.clone()),
+            _ => None,
+        };
+        agent.events.iter().filter_map(text).collect()
+    };
+    agent.listen(Duration::from_millis(500));
+    assert_eq!(keymaps(&agent).len(), 1);
+    let set = |layout: &str| xvfb.tool("setxkbmap", &["-layout", layout, "-option", "grp:caps_toggle"]);
+    set("us,de");
+    agent.until("a keymap with umlauts", |e| {
+        matches!(e, Event::Input(InputEvent::Keymap(text)) if text.contains("udiaeresis")).then_some(())
+    });
+    agent.listen(Duration::from_millis(700));
+    let after = keymaps(&agent).len();
+    assert!(after <= 4, "{after} keymaps for one change");
+    // A dead key is in it for the app to compose with.
+    assert!(keymaps(&agent).last().unwrap().contains("dead_circumflex"));
+    set("us,de");
+    agent.listen(Duration::from_millis(700));
+    assert_eq!(keymaps(&agent).len(), after, "nothing changed");
+    // The group travels as a modifier.
+    // Caps Lock, by its keycode: it has another meaning now.
+    xvfb.xdotool(&["key", "66"]);
+    agent.until("the other group", |e| {
+        matches!(e, Event::Input(InputEvent::Modifiers(m)) if m.group == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_surface_that_becomes_a_cursor_is_asked_for_again() {
+    let mut agent = Agent::start(None);
+    agent.paint(9, Size::new(16, 16), GREEN);
+    agent.until("the release", |e| matches!(e, Event::Release { .. }).then_some(()));
+    let cursor = Request::Cursor(Cursor::Surface { surface: SurfaceId(9), hotspot: Point::new(1, 1) });
+    agent.send(&cursor);
+    agent.send(&cursor);
+    agent.until("a refresh", |e| matches!(e, Event::Refresh { surface: Some(SurfaceId(9)) }).then_some(()));
+    agent.listen(Duration::from_millis(200));
+    assert_eq!(agent.has(|e| matches!(e, Event::Refresh { .. })), 1);
+}
