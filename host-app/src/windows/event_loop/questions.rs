@@ -1,0 +1,130 @@
+//! Answers to the tools that ask the window process ([`api`]).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use inlay_protocol::connection::{Connection, ConnectionError};
+use inlay_protocol::display::SurfaceId;
+use inlay_protocol::geometry::Rect;
+use rustix::time::ClockId;
+
+use super::{HELLO, Loop};
+use crate::windows::api::{self, ApiReply, ApiRequest, Counters, WindowInfo};
+use crate::windows::session::Session;
+use crate::windows::uploads::nanoseconds;
+use crate::windows::window::{self, Role as WindowRole};
+
+/// A tool that asks.
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub connection: Connection,
+    /// It waits for the agent's counters until then.
+    pub counters_until: Option<Instant>,
+}
+
+impl Loop {
+    /// Tools' questions.
+    pub(super) fn answer(&mut self) {
+        let mut staying = Vec::new();
+        for mut asker in std::mem::take(&mut self.askers) {
+            if self.answer_one(&mut asker).is_ok() {
+                staying.push(asker);
+            }
+        }
+        self.askers = staying;
+    }
+
+    fn answer_one(&mut self, asker: &mut Asker) -> Result<(), ConnectionError> {
+        asker.connection.receive()?;
+        while asker.counters_until.is_none()
+            && let Some((request, _)) = asker.connection.next_message::<ApiRequest>()?
+        {
+            match request {
+                ApiRequest::List => asker.connection.queue(&ApiReply::Windows(self.list()))?,
+                ApiRequest::Picture(selector) => {
+                    let made = api::choose(&self.list(), &selector).map(|w| w.surface);
+                    let made = made.and_then(|w| self.picture(w).map_err(|e| format!("{e:#}")));
+                    match made {
+                        Ok((reply, fd)) => asker.connection.queue_with(&reply, vec![Arc::new(fd)])?,
+                        Err(why) => asker.connection.queue(&ApiReply::Failed(why))?,
+                    }
+                }
+                ApiRequest::Launched => {
+                    self.presenter.expect_window();
+                    asker.connection.queue(&ApiReply::Done)?;
+                }
+                ApiRequest::Uploads => {
+                    let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
+                    asker.connection.queue(&ApiReply::Uploads(uploads))?;
+                }
+                ApiRequest::Counters => {
+                    asker.counters_until = Some(Instant::now() + HELLO);
+                    self.with_session(|s, _| s.query_counters().and_then(|()| s.flush()));
+                }
+            }
+        }
+        if let Some(until) = asker.counters_until {
+            let agent = self.session.as_ref().and_then(|s| s.agent_counters);
+            if agent.is_some() || self.session.is_none() || Instant::now() >= until {
+                asker.counters_until = None;
+                let counters = Counters { agent, ..self.counters() };
+                asker.connection.queue(&ApiReply::Counters(counters))?;
+            }
+        }
+        asker.connection.flush()
+    }
+
+    fn list(&self) -> Vec<WindowInfo> {
+        let Some(session) = &self.session else { return Vec::new() };
+        let open = session.windows.iter().filter(|(_, w)| w.is_open());
+        open.map(|(surface, w)| match &w.role {
+            WindowRole::Toplevel(toplevel) => {
+                let look = window::look(toplevel, &self.name, None);
+                let area = Rect::of_size(w.size);
+                WindowInfo { surface: *surface, title: look.title, class: look.class, area, parent: None }
+            }
+            WindowRole::Popup(popup, area) => WindowInfo {
+                surface: *surface,
+                title: String::new(),
+                class: String::new(),
+                area: *area,
+                parent: Some(popup.parent),
+            },
+        })
+        .collect()
+    }
+
+    fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
+        let session = self.session.as_ref().context("there is no such window")?;
+        let size = session.windows.get(&window).context("there is no such window")?.size;
+        let mut bytes = self.renderer.picture(size, &session.scene.quads(window))?;
+        if let Some(outline) = session.outline(window) {
+            window::cut_out(&mut bytes, size, &outline);
+        }
+        Ok((ApiReply::Picture(size), api::memory_file(&bytes)?))
+    }
+
+    fn counters(&self) -> Counters {
+        let pixels = self.session.as_ref().map(Session::counters).unwrap_or_default();
+        let received = self.session.as_ref().map_or(0, |s| s.connection().received());
+        let draw_cpu_ns = self.renderer.busy_ns();
+        Counters {
+            commits: pixels.commits,
+            dropped: pixels.dropped,
+            uploaded_bytes: pixels.uploaded_bytes,
+            socket_bytes: self.received_before + received,
+            loop_cpu_ns: nanoseconds(ClockId::ThreadCPUTime).saturating_sub(draw_cpu_ns),
+            draw_cpu_ns,
+            resident_bytes: resident_bytes(),
+            agent: None,
+        }
+    }
+}
+
+/// Resident memory of this process (`/proc/self/statm`).
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_whitespace().nth(1).and_then(|p| p.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
