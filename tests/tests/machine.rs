@@ -378,6 +378,8 @@ fn a_machine_survives_kills_and_loses_no_byte() {
     let mut random = Random::new(seed);
     let machine = Machine::create("kills", None);
     machine.start();
+    // Each in its turn, in any order.
+    let mut order: Vec<u64> = Vec::new();
     for round in 0..KILLS {
         // An app that commits all the time, and a file that is on the disk once it is told.
         machine.ok(&["run", "--headless", &machine.name, "foot", "sh", "-c", "while :; do date; done"]);
@@ -400,7 +402,10 @@ fn a_machine_survives_kills_and_loses_no_byte() {
             // Its own end takes the command's connection with it where it is the agent's.
             machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-f", pattern]);
         };
-        let victim = random.below(6);
+        if order.is_empty() {
+            order = (0..6).collect();
+        }
+        let victim = order.swap_remove(usize::try_from(random.below(order.len() as u64)).unwrap());
         let name = ["app", "agent", "Xwayland", "window process", "machine process", "QEMU"]
             [usize::try_from(victim).unwrap()];
         println!("{round}: {name}");
