@@ -8,6 +8,10 @@
 //! frames, each when the frame callback of the one before came; then it prints their `CLOCK_MONOTONIC` times in nanoseconds, taken
 //! just before each commit. At the end of standard input it ends.
 
+//!
+//! `inlay-pattern windows` opens, resizes and closes windows: for each line `COUNT TOGETHER` on standard input COUNT of them, TOGETHER at a
+//! time, each on a connection of its own, and then says `done`. A line `keep COUNT` opens that many, says `done` and keeps them.
+
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
@@ -24,7 +28,8 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["steps"] => steps(),
         ["frames", size, damage, count] => frames(parse(size)?, parse(damage)?, count.parse()?),
-        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT"),
+        ["windows"] => windows(),
+        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | windows"),
     }
 }
 
@@ -134,6 +139,44 @@ fn frames(size: (u32, u32), damage: (u32, u32), count: usize) -> Result<()> {
         line?;
         let times = round(&mut client, count)?;
         say(&times.join(" "))?;
+    }
+    Ok(())
+}
+
+/// A window on a connection of its own, shown once.
+fn shown(number: usize) -> Result<(Client, Window)> {
+    let mut client = Client::connect()?;
+    let window = client.window(&format!("pattern {number}"), "inlay-pattern")?;
+    let mut buffer = client.buffer(120, 90, false)?;
+    buffer.wash([0, 0, 120, 90], u8::try_from(number % 251)?);
+    show(&mut client, &window, &buffer, &[[0, 0, 120, 90]])?;
+    Ok((client, window))
+}
+
+fn windows() -> Result<()> {
+    let mut kept = Vec::new();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (count, together) = line.split_once(' ').context("COUNT TOGETHER")?;
+        if count == "keep" {
+            for number in 0..together.parse()? {
+                kept.push(shown(number)?);
+            }
+            say("done")?;
+            continue;
+        }
+        let (mut left, together): (usize, usize) = (count.parse()?, together.parse()?);
+        while left > 0 {
+            let group = left.min(together);
+            let mut open = (0..group).map(shown).collect::<Result<Vec<_>>>()?;
+            for (client, window) in &mut open {
+                let buffer = client.buffer(160, 100, false)?;
+                client.acknowledge(window);
+                show(client, window, &buffer, &[[0, 0, 160, 100]])?;
+            }
+            left -= group;
+        }
+        say("done")?;
     }
     Ok(())
 }
