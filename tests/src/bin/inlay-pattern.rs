@@ -12,12 +12,25 @@
 //! `inlay-pattern windows` opens, resizes and closes windows: for each line `COUNT TOGETHER` on standard input COUNT of them, TOGETHER at a
 //! time, each on a connection of its own, and then says `done`. A line `keep COUNT` opens that many, says `done` and keeps them.
 
+//!
+//! `inlay-pattern storm TITLE` is an X11 client that fills its window anew for each size that it gets; for each line on standard input it
+//! says how often it did.
+
 use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use inlay_tests::client::{Buffer, Client, Window};
 use inlay_tests::pattern;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::Event;
+use x11rb::protocol::xproto::{
+    AtomEnum, ChangeGCAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, PropMode, Rectangle,
+    WindowClass,
+};
+use x11rb::wrapper::ConnectionExt as _;
 
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
@@ -29,7 +42,8 @@ fn main() -> Result<()> {
         ["steps"] => steps(),
         ["frames", size, damage, count] => frames(parse(size)?, parse(damage)?, count.parse()?),
         ["windows"] => windows(),
-        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | windows"),
+        ["storm", title] => storm(title),
+        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | windows | storm TITLE"),
     }
 }
 
@@ -179,4 +193,47 @@ fn windows() -> Result<()> {
         say("done")?;
     }
     Ok(())
+}
+
+fn storm(title: &str) -> Result<()> {
+    let (x, screen) = x11rb::connect(None)?;
+    let root = x.setup().roots.get(screen).context("no screen")?.root;
+    let (window, gc) = (x.generate_id()?, x.generate_id()?);
+    let aux = CreateWindowAux::new().event_mask(EventMask::STRUCTURE_NOTIFY);
+    x.create_window(0, window, root, 0, 0, 400, 300, 0, WindowClass::INPUT_OUTPUT, 0, &aux)?;
+    x.change_property8(PropMode::REPLACE, window, AtomEnum::WM_NAME, AtomEnum::STRING, title.as_bytes())?;
+    x.create_gc(gc, window, &CreateGCAux::new())?;
+    x.map_window(window)?;
+    x.flush()?;
+    let drawn = Arc::new(AtomicU64::new(0));
+    let count = drawn.clone();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() || say(&count.load(Ordering::Relaxed).to_string()).is_err() {
+                break;
+            }
+        }
+        // Nobody asks any more.
+        std::process::exit(0);
+    });
+    let mut size = (0, 0);
+    let mut colour = 0_u32;
+    loop {
+        let mut newest = None;
+        let mut event = Some(x.wait_for_event()?);
+        while let Some(e) = event {
+            if let Event::ConfigureNotify(e) = e {
+                newest = Some((e.width, e.height));
+            }
+            event = x.poll_for_event()?;
+        }
+        let Some(new) = newest.filter(|new| *new != size) else { continue };
+        size = new;
+        colour = colour.wrapping_add(0x0010_3070) & 0x00ff_ffff;
+        x.change_gc(gc, &ChangeGCAux::new().foreground(colour))?;
+        x.poly_fill_rectangle(window, gc, &[Rectangle { x: 0, y: 0, width: size.0, height: size.1 }])?;
+        // A frame is done when the server has drawn it.
+        x.get_input_focus()?.reply()?;
+        drawn.fetch_add(1, Ordering::Relaxed);
+    }
 }

@@ -65,8 +65,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts it by a command that ends in the client's.
+    /// Starts it by a command that ends in the client's; it is ready to be measured.
     pub fn start(command: &mut Command) -> Result<Self> {
+        let mut client = Self::waiting(command)?;
+        let line = client.line()?;
+        ensure!(line == "ready", "the client said {line:?}");
+        Ok(client)
+    }
+
+    /// Starts one that waits for what it is asked.
+    pub fn waiting(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,10 +83,7 @@ impl Client {
             .with_context(|| format!("cannot start {command:?}"))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("no pipe")?);
-        let mut client = Self { process: Process(child), input, output };
-        let line = client.line()?;
-        ensure!(line == "ready", "the client said {line:?}");
-        Ok(client)
+        Ok(Self { process: Process(child), input, output })
     }
 
     fn line(&mut self) -> Result<String> {
@@ -87,10 +92,15 @@ impl Client {
         Ok(line.trim().to_owned())
     }
 
+    /// Writes a line to it and reads one.
+    pub fn ask(&mut self, line: &str) -> Result<String> {
+        writeln!(self.input.as_mut().context("no pipe")?, "{line}")?;
+        self.line()
+    }
+
     /// Has it show its frames; gives the times of its commits.
     pub fn frames(&mut self) -> Result<Vec<u64>> {
-        writeln!(self.input.as_mut().context("no pipe")?)?;
-        let line = self.line()?;
+        let line = self.ask("")?;
         line.split(' ').map(|t| Ok(t.parse()?)).collect()
     }
 }
@@ -104,31 +114,59 @@ pub fn arguments(case: Case, frames: usize) -> [String; 4] {
 /// A running local mode.
 #[derive(Debug)]
 pub struct Host {
-    _process: Process,
+    process: Process,
     _runtime: tempfile::TempDir,
     folder: PathBuf,
 }
 
 impl Host {
-    /// Starts it.
+    /// Starts it without a display.
     pub fn start() -> Result<Self> {
+        Self::on(None, &["sleep", "86400"])
+    }
+
+    /// Starts it with an app, on a display of X11 or on none.
+    pub fn on(display: Option<&str>, app: &[&str]) -> Result<Self> {
         let runtime = tempfile::Builder::new().prefix("inlay-bench-").tempdir_in("/tmp")?;
-        let child = Command::new(program("inlay")?)
-            .args(["run", "--local", "--headless", "sleep", "86400"])
-            .env("XDG_RUNTIME_DIR", runtime.path())
-            .env_remove("DISPLAY")
-            .env_remove("WAYLAND_DISPLAY")
-            .stdin(Stdio::null())
-            .spawn()?;
+        let mut command = Command::new(program("inlay")?);
+        command.args(["run", "--local"]).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("WAYLAND_DISPLAY");
+        match display {
+            Some(display) => command.env("DISPLAY", display),
+            None => command.env_remove("DISPLAY").arg("--headless"),
+        };
+        let child = command.args(app).stdin(Stdio::null()).spawn()?;
         let folder = runtime.path().join(format!("inlay/local.{}", child.id()));
         let process = Process(child);
         let sockets = ["windows.sock", "inlay-0"].map(|name| folder.join(name));
         eventually("local mode", || sockets.iter().all(|s| s.exists()).then_some(()))?;
-        Ok(Self { _process: process, _runtime: runtime, folder })
+        Ok(Self { process, _runtime: runtime, folder })
     }
 
-    fn api(&self) -> PathBuf {
+    /// The socket that tools ask.
+    pub fn api(&self) -> PathBuf {
         self.folder.join("windows.sock")
+    }
+
+    /// Makes a command a client of the agent.
+    pub fn client(&self, command: &mut Command) {
+        command.env("WAYLAND_DISPLAY", self.folder.join("inlay-0")).env("XDG_RUNTIME_DIR", &self.folder);
+        let names = std::fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|e| e.file_name());
+        const KEY: &str = "inlay-xauthority-";
+        if let Some(key) = names.filter_map(|n| n.into_string().ok()).find(|n| n.starts_with(KEY)) {
+            command
+                .env("DISPLAY", format!(":{}", &key[KEY.len()..]))
+                .env("XAUTHORITY", self.folder.join(key));
+        }
+    }
+
+    /// Private memory of the agent and the window process, in KiB.
+    pub fn private_kib(&self) -> Result<u64> {
+        let ours = clock::family(self.process.0.id()).into_iter().filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains("inlay-agent --control") || line.contains("inlay windows")
+        });
+        ours.map(super::desktop::private_kib).sum()
     }
 
     /// Several runs of one case.

@@ -7,6 +7,7 @@
 //! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`
 
 mod clock;
+mod desktop;
 mod local;
 mod machine;
 mod waypipe;
@@ -137,6 +138,16 @@ fn main() -> Result<()> {
         "frames are of one colour, which costs waypipe's compression least; memcpy is cold, and taken beside each run",
     );
     say(&format!("load average after: {}", load()));
+    let (p50, p99) = desktop::keys()?;
+    say(&format!("key press on an X display to the upload of foot's echo: p50 {p50:.1} ms, p99 {p99:.1} ms"));
+    for (open, time, memory) in desktop::windows()? {
+        say(&format!("windows up to {open:3}: {time:6.1} ms and {memory:6.0} KiB of ours for each new one"));
+    }
+    let (direct, through) = desktop::storm()?;
+    say(&format!(
+        "resize storm, an X11 client's frames a second: {through:.0} through inlay, {direct:.0} directly ({:.2}x)",
+        through / direct
+    ));
     for (what, met) in aims {
         say(&format!("aim {}: {what}", if met { "met" } else { "NOT met" }));
     }
