@@ -154,7 +154,7 @@ impl Guest {
             5 => {
                 let index = self.index(input.byte()?);
                 let ring = &mut self.rings[index];
-                let place = |word: u32| u64::from(word) % REACH & !0xf;
+                let place = |word: u32| (u64::from(word) % REACH) & !0xf;
                 let [desc, avail, used] = [place(input.word()?), place(input.word()?), place(input.word()?)];
                 if self.queues[index].set_addresses(desc, avail, used).is_ok() {
                     (ring.desc, ring.avail, ring.used) = (desc, avail, used);

@@ -2,6 +2,7 @@
 //! its memory, keep it from answering, or keep others from the desktop. The test is the agent.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![allow(clippy::print_stdout, reason = "figures, shown when a test fails")]
 
 mod common;
 
@@ -45,12 +46,16 @@ impl Random {
         u32::try_from(self.next() % u64::from(end)).unwrap()
     }
 
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[3]
+    }
+
     fn chance(&mut self, one_in: u32) -> bool {
         self.below(one_in) == 0
     }
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.next() as usize % from.len()].clone()
+        from[self.below(u32::try_from(from.len()).unwrap()) as usize].clone()
     }
 
     fn surface(&mut self) -> SurfaceId {
@@ -159,7 +164,7 @@ fn random_popup(r: &mut Random) -> Request {
         anchor_rect: r.rect(),
         anchor: r.pick(&edges),
         gravity: r.pick(&edges),
-        adjustment: ConstraintAdjustment(r.below(64) as u8),
+        adjustment: ConstraintAdjustment(r.byte() % 64),
         offset: r.point(),
         reactive: r.chance(2),
     };
@@ -178,7 +183,7 @@ fn random_popup(r: &mut Random) -> Request {
 fn random_icons(r: &mut Random) -> Request {
     let icon = |r: &mut Random| {
         let size = Size::new(1 + r.below(limits::ICON), 1 + r.below(limits::ICON));
-        Icon { size, pixels: vec![r.below(256) as u8; 4 * (size.width * size.height) as usize] }
+        Icon { size, pixels: vec![r.byte(); 4 * (size.width * size.height) as usize] }
     };
     let count = r.below(u32::try_from(limits::ICONS).unwrap() + 1);
     Request::Icons { surface: r.surface(), icons: (0..count).map(|_| icon(r)).collect() }
@@ -188,7 +193,7 @@ fn random_icons(r: &mut Random) -> Request {
 fn random_request(r: &mut Random, numbers: &mut u64) -> Request {
     let acts = [
         Act::Move,
-        Act::Resize(Edges(r.below(16) as u8)),
+        Act::Resize(Edges(r.byte() % 16)),
         Act::WindowMenu(r.point()),
         Act::Maximize,
         Act::Unmaximize,
@@ -301,7 +306,7 @@ fn bytes_that_are_no_session_do_no_harm() {
     let mut r = Random(0x5eed_0002);
     for _ in 0..400 {
         let mut stream = windows.stream();
-        let bytes: Vec<u8> = (0..r.below(200)).map(|_| r.below(256) as u8).collect();
+        let bytes: Vec<u8> = (0..r.below(200)).map(|_| r.byte()).collect();
         // It may be refused already.
         let _ = stream.write_all(&bytes);
     }
@@ -342,7 +347,7 @@ fn floods() -> Vec<Flood> {
         ("titles", |n| toplevel(1, &format!("title {n}"))),
         ("icons", |n| Request::Icons {
             surface: SurfaceId(1),
-            icons: vec![Icon { size: Size::new(32, 32), pixels: vec![n as u8; 4096] }],
+            icons: vec![Icon { size: Size::new(32, 32), pixels: vec![n.to_le_bytes()[0]; 4096] }],
         }),
         ("shapes", |n| Request::Shape {
             surface: SurfaceId(1),
@@ -426,6 +431,9 @@ fn stretched(surface: u32, number: u64, size: Size) -> Request {
     Request::Transaction(vec![Commit { size, ..commit(surface, number, Some(content(1, 1, 1))) }])
 }
 
+/// What an agent does against the rules.
+type Breach<'a> = &'a dyn Fn(&mut Agent);
+
 #[test]
 fn an_agent_that_breaks_the_rules_is_cut_off() {
     let other_parent = |agent: &mut Agent| {
@@ -458,7 +466,7 @@ fn an_agent_that_breaks_the_rules_is_cut_off() {
             agent.push(SOON);
         }
     };
-    let breaches: [(&str, &dyn Fn(&mut Agent)); 11] = [
+    let breaches: [(&str, Breach<'_>); 11] = [
         ("another parent", &other_parent),
         ("a cycle of popups", &cycle),
         ("a buffer id twice", &twice),

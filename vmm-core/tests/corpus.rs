@@ -1,6 +1,7 @@
 //! Runs the fuzzers' corpora of the devices (`fuzz/corpus`) through the code that the fuzzers run.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![allow(clippy::print_stdout, reason = "shown when a test fails")]
 
 #[path = "../../fuzz/src/gpu.rs"]
 mod gpu;
