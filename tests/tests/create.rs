@@ -82,7 +82,7 @@ fn a_name_is_used_once() {
     let name = format!("t{}-twice", std::process::id());
     let run =
         |words: &[&str]| Command::new(program("inlay")).args(words).stdin(Stdio::null()).output().unwrap();
-    let first = run(&["create", &name]);
+    let first = run(&["create", &name, "--packages", "xterm"]);
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
     let line = one_line(&run(&["create", &name]));
     assert!(line.contains("exists already") && line.contains(&name), "{line}");

@@ -65,6 +65,10 @@ impl Agent {
     fn send(&mut self, request: &Request) {
         self.connection.queue(request).unwrap();
         self.connection.flush().unwrap();
+        while self.connection.wants_write() {
+            // The window process is behind.
+            self.listen(Duration::from_millis(1));
+        }
     }
 
     /// Takes the events that come within a time.
@@ -539,7 +543,7 @@ fn however_often_it_is_asked_for_it_is_told_once_a_tick() {
         agent.connection.queue(&Request::SayAgain).unwrap();
         agent.connection.queue(&Request::Cursor(Cursor::Named(format!("cursor-{n}")))).unwrap();
         if n % 100 == 0 {
-            agent.connection.flush().unwrap();
+            agent.send(&Request::SayAgain);
         }
     }
     agent.toplevel(1, "told", |_| {});

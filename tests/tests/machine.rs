@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Process, Steps, Xvfb, eventually, program, shows, within};
+use common::{Process, Random, Steps, Xvfb, descendants, eventually, is_gone, program, says, shows, within};
 use inlay::windows::api;
 use inlay_tests::pattern;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A slow machine under emulation.
 const BOOT: Duration = Duration::from_secs(300);
+/// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
+const PACKAGES: &str = "xterm";
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
 
@@ -31,7 +33,7 @@ impl Machine {
     fn create(what: &str, display: Option<&str>) -> Self {
         let name = format!("t{}-{what}", std::process::id());
         let machine = Self { name, display: display.map(str::to_owned) };
-        machine.ok(&["create", &machine.name, "--memory", "1024"]);
+        machine.ok(&["create", &machine.name, "--memory", "1024", "--packages", PACKAGES]);
         machine
     }
 
@@ -163,33 +165,6 @@ impl Drop for Machine {
         }
         let _ = self.output(&["delete", "--force", &self.name]);
     }
-}
-
-fn descendants(of: Pid) -> Vec<Pid> {
-    let mut found = Vec::new();
-    let mut open = vec![of];
-    while let Some(pid) = open.pop() {
-        let tasks =
-            std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
-        for task in tasks {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            let pids = children.split_whitespace().filter_map(|p| Pid::from_raw(p.parse().ok()?));
-            open.extend(pids.clone());
-            found.extend(pids);
-        }
-    }
-    found
-}
-
-fn says(pid: Pid, word: &str) -> bool {
-    let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    String::from_utf8_lossy(&line).replace('\0', " ").contains(word)
-}
-
-fn is_gone(pid: Pid) -> bool {
-    // A zombie that nobody has reaped yet is gone as well.
-    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    status.is_empty() || status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
 #[test]
@@ -391,4 +366,71 @@ fn a_kernel_that_does_not_boot_is_told_with_the_serial_logs_place() {
     let last = text.lines().last().unwrap_or_default();
     assert!(!out.status.success() && last.contains("serial.log"), "{text}");
     assert_ne!(machine.listed()["state"], "running");
+}
+
+/// Each kill of something in the guest or on the host is followed by a look at what was written before it, and the next app opens.
+#[test]
+fn a_machine_survives_kills_and_loses_no_byte() {
+    const KILLS: usize = 20;
+    let seed =
+        std::env::var("INLAY_SEED").map_or(u64::from(std::process::id()) << 20 | 1, |t| t.parse().unwrap());
+    println!("INLAY_SEED={seed}");
+    let mut random = Random::new(seed);
+    let machine = Machine::create("kills", None);
+    machine.start();
+    // Each in its turn, in any order.
+    let mut order: Vec<u64> = Vec::new();
+    for round in 0..KILLS {
+        // An app that commits all the time, and a file that is on the disk once it is told.
+        machine.ok(&["run", "--headless", &machine.name, "foot", "sh", "-c", "while :; do date; done"]);
+        machine.ok(&[
+            "run",
+            "--headless",
+            &machine.name,
+            "xterm",
+            "-e",
+            "sh",
+            "-c",
+            "while :; do date; done",
+        ]);
+        let write = "head -c 3000000 /dev/urandom > data && sha256sum data > sum && sync";
+        machine.guest(&format!("{write} && echo {round} > round && sync"));
+        std::thread::sleep(Duration::from_millis(random.below(3000)));
+        let keeper = machine.pid();
+        let family = descendants(keeper);
+        let in_guest = |pattern: &str| {
+            // Its own end takes the command's connection with it where it is the agent's.
+            machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-f", pattern]);
+        };
+        if order.is_empty() {
+            order = (0..6).collect();
+        }
+        let victim = order.swap_remove(usize::try_from(random.below(order.len() as u64)).unwrap());
+        let name = ["app", "agent", "Xwayland", "window process", "machine process", "QEMU"]
+            [usize::try_from(victim).unwrap()];
+        println!("{round}: {name}");
+        match victim {
+            0 => in_guest("^foot"),
+            1 => in_guest("agent/inlay-agent"),
+            2 => in_guest("^Xwayland"),
+            3 => kill_process(machine.process("inlay windows"), Signal::KILL).unwrap(),
+            4 => kill_process(keeper, Signal::KILL).unwrap(),
+            _ => kill_process(machine.process("qemu-system"), Signal::KILL).unwrap(),
+        }
+        if victim >= 4 {
+            for pid in family.into_iter().chain([keeper]) {
+                eventually("the end of a process", || is_gone(pid).then_some(()));
+            }
+            machine.disks_are_sound();
+        }
+        // The next app opens, whatever it takes; then all is as it was written.
+        within(BOOT, "the next app", || {
+            machine.output(&["run", "--headless", &machine.name, "true"]).status.success().then_some(())
+        });
+        let same = machine.guest("sha256sum -c --status sum && cat round");
+        assert_eq!(same.trim(), round.to_string());
+        machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-x", "foot|xterm"]);
+    }
+    machine.ok(&["stop", &machine.name]);
+    machine.disks_are_sound();
 }

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     apt::ensure(&groups)?;
     setup::build()?;
-    setup::machine(setup::MACHINE, |command| command)?;
+    setup::machine(setup::MACHINE, "", |command| command)?;
     if !options.headless {
         let display = std::env::var("DISPLAY").ok().filter(|display| !display.is_empty());
         let display = display.context("DISPLAY is not set: log in to a desktop, or add --headless")?;

@@ -14,7 +14,7 @@ pub const MACHINE: &str = "demo";
 pub fn everything() -> Result<()> {
     apt::ensure(&[packages::BUILD, packages::MACHINES, packages::QEMU, packages::HEADLESS, packages::TESTS])?;
     build()?;
-    machine(MACHINE, |command| command)?;
+    machine(MACHINE, "", |command| command)?;
     println!("ready: `cargo xtask demo` shows it, `{} --help` tells what there is", inlay().display());
     Ok(())
 }
@@ -29,8 +29,9 @@ pub fn inlay() -> PathBuf {
     shell::target().join("debug/inlay")
 }
 
-/// Makes a machine unless there is one of that name. `set_up` names its folders.
-pub fn machine(name: &str, set_up: impl Fn(&mut Command) -> &mut Command) -> Result<()> {
+/// Makes a machine with these packages (beside the usual ones, commas between them) unless there is one of that name.
+/// `set_up` names its folders.
+pub fn machine(name: &str, packages: &str, set_up: impl Fn(&mut Command) -> &mut Command) -> Result<()> {
     let output = set_up(Command::new(inlay()).arg("list")).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot run {}", inlay().display()))?;
     if !output.status.success() {
@@ -41,5 +42,10 @@ pub fn machine(name: &str, set_up: impl Fn(&mut Command) -> &mut Command) -> Res
         return Ok(());
     }
     println!("making the machine {name}; its first base image takes some minutes");
-    shell::visible(set_up(Command::new(inlay()).args(["create", name])))
+    let mut create = Command::new(inlay());
+    create.args(["create", name]);
+    if !packages.is_empty() {
+        create.args(["--packages", packages]);
+    }
+    shell::visible(set_up(&mut create))
 }

@@ -16,6 +16,8 @@ const WHOLE_PATHS: &str = "tests";
 
 /// The machine that makes sure of the base image before the tests begin.
 const WARM_UP: &str = "warm-up";
+/// What the guests of the tests have beside the usual (the same as in `tests/tests/machine.rs`).
+const GUEST_PACKAGES: &str = "xterm";
 
 /// All tests.
 pub fn all() -> Result<()> {
@@ -27,7 +29,7 @@ pub fn all() -> Result<()> {
         .apply(Command::new(setup::inlay()).args(["delete", "--force", WARM_UP]))
         .output()
         .context("inlay delete")?;
-    setup::machine(WARM_UP, |command| folders.apply(command))?;
+    setup::machine(WARM_UP, GUEST_PACKAGES, |command| folders.apply(command))?;
     let mut cargo = cargo_test();
     for target in test_targets(true)? {
         cargo.args(["--test", &target]);

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
 /// Where X servers have their sockets and locks.
@@ -26,6 +28,7 @@ pub struct Display {
     number: u32,
     listener: UnixListener,
     authority: PathBuf,
+    _claim: OwnedFd,
 }
 
 /// A server that was started.
@@ -55,18 +58,20 @@ impl Display {
             if !lock(number)? {
                 continue;
             }
-            return match Self::with_lock(number, folder) {
-                Ok(display) => Ok(display),
-                Err(error) => {
-                    let _ = std::fs::remove_file(lock_file(number));
-                    Err(error)
-                }
-            };
+            let opened = claim(number).and_then(|claim| Self::with_lock(number, claim, folder));
+            if opened.is_err() {
+                // Nothing is there that would need it.
+                let _ = std::fs::remove_file(lock_file(number));
+            }
+            match opened {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                opened => return opened,
+            }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "all X displays are taken"))
     }
 
-    fn with_lock(number: u32, folder: &Path) -> io::Result<Self> {
+    fn with_lock(number: u32, claim: OwnedFd, folder: &Path) -> io::Result<Self> {
         let path = socket(number);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -78,7 +83,7 @@ impl Display {
         listener.set_nonblocking(true)?;
         let authority = folder.join(format!("inlay-xauthority-{number}"));
         write_authority(&authority)?;
-        Ok(Self { number, listener, authority })
+        Ok(Self { number, listener, authority, _claim: claim })
     }
 
     /// Its name, for `DISPLAY`.
@@ -155,6 +160,15 @@ impl Drop for Display {
             }
         }
     }
+}
+
+/// Holds the abstract name of a display's socket, by which X servers that look for a free number know that this one is taken: they
+/// heed no lock, and would replace the socket file. Nobody listens there: clients go on to the file, which is the user's alone.
+fn claim(number: u32) -> io::Result<OwnedFd> {
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let path = socket(number);
+    rustix::net::bind(&fd, &SocketAddrUnix::new_abstract_name(path.as_os_str().as_bytes())?)?;
+    Ok(fd)
 }
 
 fn socket(number: u32) -> PathBuf {

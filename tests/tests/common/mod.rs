@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inlay::windows::api::{self, Picture, Selector, WindowInfo};
+use rustix::process::Pid;
 
 /// How long anything may take that happens soon; generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -40,6 +41,53 @@ pub fn within<T>(time: Duration, what: &str, mut ask: impl FnMut() -> Option<T>)
         }
         assert!(Instant::now() < end, "{what}: not within {time:?}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// All processes below one.
+pub fn descendants(of: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut open = vec![of];
+    while let Some(pid) = open.pop() {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|p| Pid::from_raw(p.parse().ok()?));
+            open.extend(pids.clone());
+            found.extend(pids);
+        }
+    }
+    found
+}
+
+/// Whether a process has this in its command line.
+pub fn says(pid: Pid, word: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ").contains(word)
+}
+
+/// Whether a process has ended.
+pub fn is_gone(pid: Pid) -> bool {
+    // A zombie that nobody has reaped yet is gone as well.
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    status.is_empty() || status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+/// xorshift64: repeatable, and good enough for moments.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
     }
 }
 
