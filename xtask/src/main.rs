@@ -1,4 +1,4 @@
-//! Inlay's own tasks: `cargo xtask setup | demo | test | bench | prepush`.
+//! Inlay's own tasks: `cargo xtask setup | demo | test | bench | fuzz | prepush`.
 //!
 //! Each sets up what it needs and only that; the second time it takes seconds. Root is asked for (by sudo) only to install
 //! packages, and only when some are missing.
@@ -6,6 +6,7 @@
 
 mod apt;
 mod demo;
+mod fuzz;
 mod packages;
 mod setup;
 mod shell;
@@ -26,6 +27,9 @@ cargo xtask TASK
   test [--quick]                      set up what the tests need and run all of them (--quick: those without a
                                       virtual machine)
   bench [ARGUMENTS...]                build for release and run the benchmarks
+  fuzz [--minutes N] [--merge] [TARGET...]
+                                      fuzz each target for N minutes (1); with --merge the committed corpora take
+                                      what was found. Needs the nightly toolchain
   prepush                             formatting, lints, all tests";
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn run(arguments: &[String]) -> Result<()> {
             _ => bail!("test takes --quick only"),
         },
         "bench" => test::bench(rest),
+        "fuzz" => fuzz::run(&fuzz_options(rest)?),
         "prepush" => {
             none_left(rest)?;
             test::prepush()
@@ -91,6 +96,23 @@ fn demo_options(arguments: &[String]) -> Result<demo::Options> {
     Ok(options)
 }
 
+fn fuzz_options(arguments: &[String]) -> Result<fuzz::Options> {
+    let mut options = fuzz::Options { minutes: 1, targets: Vec::new(), merge: false };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--merge" => options.merge = true,
+            "--minutes" => match rest.next().and_then(|number| number.parse().ok()) {
+                Some(minutes @ 1..) => options.minutes = minutes,
+                _ => bail!("--minutes needs a number"),
+            },
+            other if other.starts_with('-') => bail!("unknown argument {other}"),
+            target => options.targets.push(target.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +125,9 @@ mod tests {
         assert_eq!(options.screenshot, Some("a.png".into()));
         assert!(demo_options(&words("--screenshot")).is_err());
         assert!(demo_options(&words("--frobnicate")).is_err());
+        let options = fuzz_options(&words("gpu --minutes 3 vsock")).unwrap();
+        assert_eq!((options.minutes, options.targets, options.merge), (3, words("gpu vsock"), false));
+        assert!(fuzz_options(&words("--minutes")).is_err() && fuzz_options(&words("--minutes 0")).is_err());
         assert!(run(&words("nonsense")).is_err());
         assert!(run(&words("setup now")).is_err());
         run(&[]).unwrap();

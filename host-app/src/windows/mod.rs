@@ -10,6 +10,8 @@
 
 pub mod api;
 mod buffers;
+#[cfg(test)]
+mod corpus;
 mod event_loop;
 mod focus;
 mod memory;

@@ -1,6 +1,8 @@
 //! Handles on real processes: local runs, pattern clients, X servers. Everything ends with its handle, by its id.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod agent;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -173,11 +173,12 @@ impl Loop {
     fn deadline(&self) -> Option<Instant> {
         let (now, hidden) = self.session.as_ref().map_or((false, false), Session::wants_tick);
         let tick = now.then(|| self.last_tick + self.interval);
+        let more = self.session.as_ref().filter(|s| s.has_more()).map(|_| Instant::now());
         let hidden = hidden.then(|| self.last_hidden_tick + HIDDEN_TICK);
         let hello = self.strangers.iter().map(|s| s.since + HELLO).min();
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
         let asks = self.session.as_ref().and_then(Session::asks_at);
-        [tick, hidden, hello, counters, asks].into_iter().flatten().min()
+        [tick, hidden, more, hello, counters, asks].into_iter().flatten().min()
     }
 
     fn accept(&mut self) -> anyhow::Result<()> {

@@ -18,6 +18,11 @@ use crate::windows::memory::GuestMemory;
 use crate::windows::pixels::Backing;
 use crate::windows::render::Renderer;
 
+/// Dropped commits that are logged.
+const WARNINGS: u64 = 16;
+/// Bytes that are copied between two ticks; what comes after them waits for the tick. More than the largest screens need,
+/// and little enough for the loop to answer in between.
+const PER_TICK: u64 = 128 << 20;
 /// How long a commit waits for its buffer's pages.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 /// The group of commits that came in a transaction of their own.
@@ -143,8 +148,16 @@ impl Scene {
                 plan => plans.push((*id, plan)),
             }
         }
+        let copies = |plan: &Plan| matches!(plan, Plan::Copy(..));
+        if self.since_tick >= PER_TICK && plans.iter().any(|(_, plan)| copies(plan)) {
+            return Vec::new();
+        }
         let mut outcomes = Vec::new();
         for (id, plan) in plans {
+            if self.since_tick >= 2 * PER_TICK && copies(&plan) {
+                // No screen is that large: such a group is shown piece by piece.
+                continue;
+            }
             self.carry_out(id, plan, now, means, &mut outcomes);
         }
         outcomes
@@ -164,6 +177,7 @@ impl Scene {
         match take(surface, &commit, plan, means) {
             Some(bytes) => {
                 self.counters.uploaded_bytes += bytes;
+                self.since_tick += bytes;
                 surface.fresh |= bytes > 0;
                 commit.damage = Vec::new();
                 surface.state = Some(commit);
@@ -171,11 +185,11 @@ impl Scene {
                 self.adopt(id);
             }
             None => {
-                tracing::warn!(
-                    "surface {}: dropped commit {}: its buffer cannot be read",
-                    id.0,
-                    commit.number
-                );
+                // Not for every one: an agent must not fill the host's log.
+                if self.counters.dropped < WARNINGS {
+                    let number = commit.number;
+                    tracing::warn!("surface {}: dropped commit {number}: its buffer cannot be read", id.0);
+                }
                 self.counters.dropped += 1;
                 if surface.refreshed.is_none_or(|at| now.duration_since(at) >= READY_WITHIN) {
                     surface.refreshed = Some(now);

@@ -91,6 +91,8 @@ pub struct Scene {
     /// Surfaces with waiting commits of one group; at least those.
     groups: HashMap<u64, Vec<SurfaceId>>,
     newest_group: u64,
+    /// Bytes copied since the last tick.
+    since_tick: u64,
     /// Surfaces that were named as cursors, oldest first.
     cursors: VecDeque<SurfaceId>,
     /// What was counted.
@@ -207,6 +209,11 @@ impl Scene {
                 self.stack_into(child, at, depth + 1, stack);
             }
         }
+    }
+
+    /// A tick begins: bytes may be copied again.
+    pub fn tick(&mut self) {
+        self.since_tick = 0;
     }
 
     /// Marks a tree as shown: its surfaces may upload again.

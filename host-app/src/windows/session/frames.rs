@@ -129,6 +129,7 @@ impl Session {
         let time_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<SurfaceId> = self.windows.keys().copied().collect();
         let starving = self.starving();
+        self.scene.tick();
         self.say_news(tools.presenter)?;
         self.restyle(tools.presenter);
         for id in ids {

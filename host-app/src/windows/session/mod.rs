@@ -11,7 +11,7 @@ mod roles;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::{AgentCounters, Commit, Cursor, Event, Request, States, SurfaceId};
@@ -27,6 +27,9 @@ use crate::windows::render::Renderer;
 use crate::windows::scene::{PixelCounters, Scene, SceneError};
 use crate::windows::uploads::Uploads;
 use crate::windows::window::Window;
+
+/// How long the agent's requests keep the loop from everything else.
+const TURN: Duration = Duration::from_millis(20);
 
 /// Why the agent is disconnected.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,8 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
+    /// The last turn ended before all requests that came were taken.
+    more: bool,
     machine: String,
     /// Surfaces.
     pub scene: Scene,
@@ -124,6 +129,7 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let mut session = Self {
             connection,
+            more: false,
             machine: machine.to_owned(),
             scene: Scene::default(),
             windows: BTreeMap::new(),
@@ -223,9 +229,16 @@ impl Session {
     /// # Errors
     /// When the agent is to be disconnected.
     pub fn receive(&mut self, tools: &mut Tools<'_>) -> Result<(), SessionError> {
-        self.connection.receive()?;
-        while let Some((request, fds)) = self.connection.next_message::<Request>()? {
-            self.request(request, fds, tools)?;
+        if !self.more {
+            self.connection.receive()?;
+        }
+        let end = Instant::now() + TURN;
+        self.more = true;
+        while self.more && Instant::now() < end {
+            match self.connection.next_message::<Request>()? {
+                Some((request, fds)) => self.request(request, fds, tools)?,
+                None => self.more = false,
+            }
         }
         self.configure_all(Instant::now())?;
         let (tick, _) = self.wants_tick();
@@ -240,6 +253,12 @@ impl Session {
             self.tell(&Event::Release { surface, number })?;
         }
         Ok(())
+    }
+
+    /// Whether requests that came wait for the next turn.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// Writes what waits for the agent.

@@ -11,6 +11,8 @@ use crate::windows::placement;
 use crate::windows::presenter::Presenter;
 use crate::windows::window::{self, Role, Stale, Window};
 
+/// Toplevels open at once: more than anybody handles, and few enough for the desktop.
+const TOPLEVELS: usize = 256;
 /// Popups open at once.
 const POPUPS: usize = 32;
 /// Acts on windows within a time: each one makes the window manager work.
@@ -30,6 +32,9 @@ impl Session {
         let size = Self::fitting(window.fixed().map_or(size, Rect::size), tools.presenter);
         let opened = match (&window.role, look) {
             (Role::Toplevel(_), None) => return Ok(()),
+            (Role::Toplevel(_), Some(_)) if self.toplevels() >= TOPLEVELS => {
+                return self.tell(&Event::Close { surface: root });
+            }
             (Role::Toplevel(_), Some(look)) => {
                 tools.presenter.open_toplevel(root, &look, size, states, tools.renderer)
             }
@@ -97,6 +102,10 @@ impl Session {
     pub(super) fn popups(&self) -> impl Iterator<Item = SurfaceId> {
         let open = self.windows.iter().filter(|(_, w)| w.is_open() && matches!(w.role, Role::Popup(..)));
         open.map(|(id, _)| *id)
+    }
+
+    fn toplevels(&self) -> usize {
+        self.windows.values().filter(|w| w.is_open() && matches!(w.role, Role::Toplevel(_))).count()
     }
 
     /// A size that the host has room for: no larger than its largest monitor.
