@@ -199,7 +199,7 @@ fn storm(title: &str) -> Result<()> {
     let (x, screen) = x11rb::connect(None)?;
     let root = x.setup().roots.get(screen).context("no screen")?.root;
     let (window, gc) = (x.generate_id()?, x.generate_id()?);
-    let aux = CreateWindowAux::new().event_mask(EventMask::STRUCTURE_NOTIFY);
+    let aux = CreateWindowAux::new().event_mask(EventMask::STRUCTURE_NOTIFY | EventMask::EXPOSURE);
     x.create_window(0, window, root, 0, 0, 400, 300, 0, WindowClass::INPUT_OUTPUT, 0, &aux)?;
     x.change_property8(PropMode::REPLACE, window, AtomEnum::WM_NAME, AtomEnum::STRING, title.as_bytes())?;
     x.create_gc(gc, window, &CreateGCAux::new())?;
@@ -222,8 +222,10 @@ fn storm(title: &str) -> Result<()> {
         let mut newest = None;
         let mut event = Some(x.wait_for_event()?);
         while let Some(e) = event {
-            if let Event::ConfigureNotify(e) = e {
-                newest = Some((e.width, e.height));
+            match e {
+                Event::ConfigureNotify(e) => newest = Some((e.width, e.height)),
+                Event::Expose(e) if newest.is_none() && size == (0, 0) => newest = Some((e.width, e.height)),
+                _ => {}
             }
             event = x.poll_for_event()?;
         }
