@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Command, Report};
-use inlay_protocol::display::{Event, Request};
+use inlay_protocol::display::{Act, Event, Request, SurfaceId};
 use inlay_protocol::handshake::{Capabilities, Role};
+use inlay_protocol::limits;
 use smithay::input::{Seat, SeatState};
 use smithay::reexports::calloop::LoopHandle;
 use smithay::reexports::wayland_server::DisplayHandle;
@@ -165,6 +166,13 @@ impl Agent {
     pub fn send(&mut self, request: &Request) {
         if !self.display.send(request) {
             tracing::error!("a request is too long to be sent");
+        }
+    }
+
+    /// Tells the window process what an app asks for, unless so much waits for it already that more would cut the session off.
+    pub fn send_act(&mut self, surface: SurfaceId, act: Act) {
+        if self.display.waiting() < limits::OUTBOX / 4 {
+            self.send(&Request::Act { surface, act });
         }
     }
 

@@ -16,7 +16,6 @@ pub use say::{say_changed, short};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use inlay_protocol::display::{Act, Decoration, Request, SurfaceId, Toplevel};
-use inlay_protocol::limits;
 use smithay::utils::Serial;
 use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ShellClient, ToplevelSurface};
 
@@ -207,9 +206,7 @@ impl Windows {
 pub fn act(agent: &mut Agent, id: SurfaceId, act: Act) {
     let Some(window) = agent.windows.toplevels.get_mut(&id) else { return };
     if window.said.is_some() {
-        if agent.display.waiting() < limits::OUTBOX / 4 {
-            agent.send(&Request::Act { surface: id, act });
-        }
+        agent.send_act(id, act);
     } else if agent.display.is_up() || window.stage == Stage::Unmapped {
         let kind = std::mem::discriminant(&act);
         window.early.retain(|early| std::mem::discriminant(early) != kind);

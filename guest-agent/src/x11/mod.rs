@@ -125,9 +125,11 @@ impl X11 {
 
     /// Notes the serial of a surface; `false` when it has a window already.
     fn set_serial(&mut self, surface: SurfaceId, serial: u64) -> bool {
-        if self.by_surface.contains_key(&surface) || self.serials.values().any(|s| *s == surface) {
+        if self.by_surface.contains_key(&surface) {
             return false;
         }
+        // Until it is associated the newest counts.
+        self.serials.retain(|_, s| *s != surface);
         self.serials.insert(serial, surface);
         true
     }
@@ -438,7 +440,7 @@ fn act_asked(agent: &mut Agent, id: Xid, act: Act) {
     match x11.windows.get(&id) {
         Some(XWindow { surface: Some(surface), said: Some(_), .. }) => {
             let surface = *surface;
-            agent.send(&Request::Act { surface, act });
+            agent.send_act(surface, act);
         }
         // Asked before it is mapped: its first states.
         _ if x11.early.len() < EARLY || x11.early.contains_key(&id) => {

@@ -40,6 +40,8 @@ pub use window::{Association, Kind, Window, Xid};
 
 /// News that may wait for the agent; more make the thread wait.
 const NEWS: usize = 512;
+/// Events of one round: a client that never stops must not keep the news of others back, nor pile them up.
+const EVENTS: usize = 256;
 /// Windows that are followed; an app that makes more has them ignored.
 const WINDOWS: usize = 4096;
 /// A server without a window for this long, and without a client but this one, is not needed any more.
@@ -173,10 +175,11 @@ fn run(
     let mut wm = Wm::new(stream)?;
     news.send(News::Ready)?;
     loop {
-        let mut quiet = true;
-        while let Some(event) = wm.c.poll_for_event()? {
-            quiet = false;
-            wm.event(event)?;
+        for _ in 0..EVENTS {
+            match wm.c.poll_for_event()? {
+                Some(event) => wm.event(event)?,
+                None => break,
+            }
         }
         loop {
             match orders.try_recv() {
@@ -190,13 +193,15 @@ fn run(
         for piece in wm.news.drain(..) {
             news.send(piece)?;
         }
-        if quiet {
-            let look_again = wm.windows.is_empty().then_some(IDLE);
-            let slept = wait(&wm.c, wake, look_again);
-            if slept && wm.is_unused()? {
-                tracing::info!("no X11 app is left");
-                return Ok(());
-            }
+        // Replies and writes take events off the socket into the library's queue, where poll does not see them.
+        if let Some(event) = wm.c.poll_for_event()? {
+            wm.event(event)?;
+            continue;
+        }
+        let look_again = wm.windows.is_empty().then_some(IDLE);
+        if wait(&wm.c, wake, look_again) && wm.is_unused()? {
+            tracing::info!("no X11 app is left");
+            return Ok(());
         }
     }
 }
