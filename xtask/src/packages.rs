@@ -24,8 +24,18 @@ pub const HEADLESS: &[&str] =
     &["fonts-dejavu-core", "imagemagick", "openbox", "x11-utils", "xdotool", "xvfb"];
 
 /// Apps and tools of the tests.
-pub const TESTS: &[&str] =
-    &["dbus", "foot", "gtk-3-examples", "lz4", "x11-xkb-utils", "xterm", "xwayland", "xz-utils"];
+pub const TESTS: &[&str] = &[
+    "dbus",
+    "foot",
+    "gtk-3-examples",
+    "lz4",
+    "sway",
+    "wev",
+    "x11-xkb-utils",
+    "xterm",
+    "xwayland",
+    "xz-utils",
+];
 
 /// Peers that the benchmarks compare with.
 pub const BENCH: &[&str] = &["waypipe", "weston"];

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod agent;
+pub mod sway;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

@@ -2,9 +2,10 @@
 
 use inlay_protocol::display::{Act, Edges, SurfaceId};
 use inlay_protocol::geometry::Point;
-use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, GrabMode};
+use x11rb::protocol::xinput::{ConnectionExt as _, GrabOwner};
+use x11rb::protocol::xproto::{self, ConnectionExt as _, GrabMode};
 
-use super::{HostWindow, X11, events};
+use super::{HostWindow, X11, pointer};
 
 impl X11 {
     /// Does what an app asked for.
@@ -30,7 +31,7 @@ impl X11 {
             // ICCCM 4.1.4: IconicState.
             Act::Minimize => (a.WM_CHANGE_STATE, [3, 0, 0, 0, 0]),
             Act::WindowMenu(_) => {
-                let at = self.pointer();
+                let at = self.pointer_place();
                 let [x, y] = [at.x, at.y].map(i32::cast_unsigned);
                 self.sent(self.connection.ungrab_pointer(x11rb::CURRENT_TIME));
                 (a._GTK_SHOW_WINDOW_MENU, [0, x, y, 0, 0])
@@ -51,20 +52,15 @@ impl X11 {
         let window = toplevel.and_then(|id| Some((id, self.windows.get(&id)?.xid)));
         match (window, self.watched) {
             (Some((id, xid)), None) => {
-                let mask = EventMask::BUTTON_PRESS
-                    | EventMask::BUTTON_RELEASE
-                    | EventMask::POINTER_MOTION
-                    | EventMask::ENTER_WINDOW
-                    | EventMask::LEAVE_WINDOW;
-                let grab = self.connection.grab_pointer(
-                    true,
+                let grab = self.connection.xinput_xi_grab_device(
                     xid,
-                    mask,
-                    GrabMode::ASYNC,
-                    GrabMode::ASYNC,
-                    x11rb::NONE,
-                    x11rb::NONE,
                     x11rb::CURRENT_TIME,
+                    x11rb::NONE,
+                    self.pointer.master,
+                    GrabMode::ASYNC,
+                    GrabMode::ASYNC,
+                    GrabOwner::OWNER,
+                    &[pointer::mask().into()],
                 );
                 let status = grab.map_err(drop).and_then(|c| c.reply().map_err(drop)).map(|r| r.status);
                 if status == Ok(xproto::GrabStatus::SUCCESS) {
@@ -81,7 +77,7 @@ impl X11 {
         }
     }
 
-    fn pointer(&self) -> Point {
+    fn pointer_place(&self) -> Point {
         let reply =
             self.connection.query_pointer(self.root).map_err(drop).and_then(|c| c.reply().map_err(drop));
         reply.map_or(Point::default(), |r| Point::new(r.root_x.into(), r.root_y.into()))
@@ -89,12 +85,12 @@ impl X11 {
 
     /// Has the window manager move or resize a window by the pointer (`_NET_WM_MOVERESIZE`).
     fn drag(&mut self, xid: xproto::Window, direction: u32) {
-        let at = self.pointer();
+        let at = self.pointer_place();
         self.sent(self.connection.ungrab_pointer(x11rb::CURRENT_TIME));
         let [x, y] = [at.x, at.y].map(i32::cast_unsigned);
         self.root_message(xid, self.atoms._NET_WM_MOVERESIZE, [x, y, direction, 1, 1]);
         // The window manager takes the pointer: its release never comes here.
-        self.own.extend(events::lift_buttons(&mut self.buttons));
+        self.own.extend(pointer::lift_buttons(&mut self.buttons));
     }
 }
 

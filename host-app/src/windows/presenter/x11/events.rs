@@ -7,17 +7,14 @@ use std::collections::BTreeSet;
 
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::geometry::Size;
-use inlay_protocol::input::{AxisSource, InputEvent, Scroll};
+use inlay_protocol::input::InputEvent;
 use inlay_protocol::limits;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 
 use super::keyboard::{self, Keyboard};
-use super::{HostEvent, Kind, Seen, X11, hints, monitors, notice, window};
-
-/// Pixels of one wheel detent, as compositors have it.
-const DETENT: f64 = 15.0;
+use super::{HostEvent, Kind, Seen, X11, hints, monitors, notice, pointer, window};
 
 /// What is told once at the end of a dispatch.
 #[derive(Debug, Default)]
@@ -36,7 +33,7 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
     let mut events = std::mem::take(&mut x11.own);
     let mut late = Late::default();
     while let Some(event) = x11.connection.poll_for_event()? {
-        let used = matches!(event, Event::ButtonPress(_) | Event::KeyPress(_));
+        let used = matches!(event, Event::XinputButtonPress(_) | Event::KeyPress(_));
         if used && late.focus && x11.focus.is_some() {
             // A click that gives a window the focus comes after it, for the app as well: a menu that it opens would be
             // closed by a focus that comes later.
@@ -190,16 +187,13 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         }
         Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) => late.keyboard = true,
         Event::RandrScreenChangeNotify(_) => late.outputs = true,
-        Event::MotionNotify(e) => motion(x11, &e, out),
-        Event::EnterNotify(e) => enter(x11, &e, out),
-        Event::LeaveNotify(e) => leave(x11, &e, out),
-        Event::ButtonPress(e) => {
-            late.user = x11.by_xid.get(&e.event).map(|id| (e.time, *id)).or(late.user);
-            button(x11, &e, true, out);
-        }
-        Event::ButtonRelease(e) => button(x11, &e, false, out),
         Event::Error(e) => tracing::debug!("X error: {e:?}"),
-        _ => {}
+        other => {
+            if let Event::XinputButtonPress(e) = &other {
+                late.user = x11.by_xid.get(&e.event).map(|id| (e.time, *id)).or(late.user);
+            }
+            pointer::handle(x11, &other, out);
+        }
     }
 }
 
@@ -237,110 +231,4 @@ fn key(event: &xproto::KeyPressEvent, pressed: bool) -> HostEvent {
     // X keycodes are evdev codes plus 8.
     let key = u32::from(event.detail).saturating_sub(8);
     HostEvent::Input(InputEvent::Key { time_ms: event.time.into(), key, pressed })
-}
-
-fn motion(x11: &mut X11, e: &xproto::MotionNotifyEvent, out: &mut Vec<HostEvent>) {
-    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
-    let (x, y) = (f64::from(e.event_x), f64::from(e.event_y));
-    let inside = x11
-        .windows
-        .get(&id)
-        .is_some_and(|w| x >= 0.0 && y >= 0.0 && x < f64::from(w.size.width) && y < f64::from(w.size.height));
-    if x11.buttons.is_empty() && !inside {
-        // Reported by the grab of a popup's toplevel, for a place outside all our windows.
-        return;
-    }
-    if x11.pointed != Some(id) {
-        x11.pointed = Some(id);
-        out.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
-    }
-    out.push(HostEvent::Input(InputEvent::PointerMotion { time_ms: e.time.into(), x, y }));
-}
-
-fn enter(x11: &mut X11, e: &xproto::EnterNotifyEvent, out: &mut Vec<HostEvent>) {
-    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
-    x11.left = false;
-    if x11.pointed != Some(id) && e.mode != NotifyMode::GRAB && x11.buttons.is_empty() {
-        x11.pointed = Some(id);
-        let (x, y) = (f64::from(e.event_x), f64::from(e.event_y));
-        out.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
-    }
-}
-
-fn leave(x11: &mut X11, e: &xproto::LeaveNotifyEvent, out: &mut Vec<HostEvent>) {
-    if x11.pointed.is_none() || x11.by_xid.get(&e.event) != x11.pointed.as_ref() {
-        return;
-    }
-    if !x11.buttons.is_empty() {
-        // The implicit grab: the app keeps the pointer until the button is up.
-        x11.left = true;
-    } else if e.mode != NotifyMode::GRAB {
-        x11.pointed = None;
-        out.push(HostEvent::Input(InputEvent::PointerLeave));
-    }
-}
-
-fn button(x11: &mut X11, e: &xproto::ButtonPressEvent, pressed: bool, out: &mut Vec<HostEvent>) {
-    let Some(id) = x11.by_xid.get(&e.event).copied() else { return };
-    let Some(window) = x11.windows.get(&id) else { return };
-    let within = |v: i16, most: u32| u32::try_from(v).is_ok_and(|v| v < most);
-    let inside = within(e.event_x, window.size.width) && within(e.event_y, window.size.height);
-    let wheel = (4..=7).contains(&e.detail);
-    if pressed && x11.watched.is_some() && x11.buttons.is_empty() && !wheel {
-        if !inside {
-            // Outside all our windows: the click only closes the popups.
-            out.push(HostEvent::ClickOutside { window: None });
-            return;
-        }
-        if window.kind == Kind::Toplevel {
-            out.push(HostEvent::ClickOutside { window: Some(id) });
-        }
-    }
-    let time_ms = e.time.into();
-    if wheel {
-        if pressed && inside {
-            out.push(scroll(e.detail, time_ms));
-        }
-        return;
-    }
-    let Some(code) = button_code(e.detail) else { return };
-    let held = x11.buttons.iter().position(|b| *b == code);
-    match (pressed, held) {
-        (true, None) => x11.buttons.push(code),
-        (false, Some(at)) => drop(x11.buttons.swap_remove(at)),
-        _ => return,
-    }
-    out.push(HostEvent::Input(InputEvent::PointerButton { time_ms, button: code, pressed }));
-    if x11.buttons.is_empty() && std::mem::take(&mut x11.left) {
-        x11.pointed = None;
-        out.push(HostEvent::Input(InputEvent::PointerLeave));
-    }
-}
-
-/// Releases of all held buttons, for when somebody else takes the pointer.
-pub fn lift_buttons(buttons: &mut Vec<u32>) -> Vec<HostEvent> {
-    let up = |button| HostEvent::Input(InputEvent::PointerButton { time_ms: 0, button, pressed: false });
-    buttons.drain(..).map(up).collect()
-}
-
-fn scroll(button: u8, time_ms: u64) -> HostEvent {
-    let step = |sign: i32| Scroll { pixels: DETENT * f64::from(sign), v120: 120 * sign, stop: false };
-    let (horizontal, vertical) = match button {
-        4 => (Scroll::default(), step(-1)),
-        5 => (Scroll::default(), step(1)),
-        6 => (step(-1), Scroll::default()),
-        _ => (step(1), Scroll::default()),
-    };
-    HostEvent::Input(InputEvent::PointerAxis { time_ms, source: AxisSource::Wheel, horizontal, vertical })
-}
-
-/// The evdev code of an X button.
-fn button_code(button: u8) -> Option<u32> {
-    match button {
-        1 => Some(0x110),
-        2 => Some(0x112),
-        3 => Some(0x111),
-        8..=15 => Some(0x113 + u32::from(button - 8)),
-        _ => None,
-    }
 }

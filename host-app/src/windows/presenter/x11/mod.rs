@@ -1,8 +1,8 @@
 //! The presenter for X11 hosts: one connection (libxcb, which Vulkan and xkbcommon share), EWMH and ICCCM.
 //!
 //! ```text
-//! display's events -> events.rs -> HostEvent        window.rs  creation     hints.rs     properties
-//! session's calls  -> this file -> requests         place.rs   where it is  keyboard.rs  keymap, modifiers
+//! display's events -> events.rs, pointer.rs -> HostEvent   window.rs  creation     hints.rs     properties
+//! session's calls  -> this file -> requests                place.rs   where it is  keyboard.rs  keymap, modifiers
 //! ```
 
 mod acts;
@@ -13,6 +13,7 @@ mod keyboard;
 mod monitors;
 mod notice;
 mod place;
+mod pointer;
 mod window;
 
 use std::collections::HashMap;
@@ -134,6 +135,7 @@ pub struct X11 {
     /// The monitors, as they were last told.
     outputs: Vec<Output>,
     keyboard: keyboard::Keyboard,
+    pointer: pointer::Pointer,
     /// The keymap, until it changes.
     keymap: Option<Keymap>,
     cursors: cursor::Cursors,
@@ -188,6 +190,7 @@ impl X11 {
         let atoms = Atoms::new(&*connection)?.reply()?;
         let visual = window::Visual::choose(&connection, screen, true)?;
         let keyboard = keyboard::Keyboard::new(&connection)?;
+        let pointer = pointer::Pointer::new(&connection, root)?;
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
         let outputs = monitors::outputs(&connection, root);
@@ -202,6 +205,7 @@ impl X11 {
             by_xid: HashMap::new(),
             outputs,
             keyboard,
+            pointer,
             keymap: None,
             cursors,
             focus: None,

@@ -10,7 +10,7 @@ use x11rb::protocol::xproto::{
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{Look, X11};
+use super::{Look, X11, pointer};
 
 /// The visual of our windows: 32 bits with alpha where the display has one.
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +48,7 @@ impl Visual {
 /// Creates a window; popups bypass the window manager.
 pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Window> {
     let xid = x11.connection.generate_id()?;
-    let mut mask = EventMask::EXPOSURE
-        | EventMask::STRUCTURE_NOTIFY
-        | EventMask::VISIBILITY_CHANGE
-        | EventMask::BUTTON_PRESS
-        | EventMask::BUTTON_RELEASE
-        | EventMask::POINTER_MOTION
-        | EventMask::ENTER_WINDOW
-        | EventMask::LEAVE_WINDOW;
+    let mut mask = EventMask::EXPOSURE | EventMask::STRUCTURE_NOTIFY | EventMask::VISIBILITY_CHANGE;
     if !popup {
         mask |= EventMask::KEY_PRESS
             | EventMask::KEY_RELEASE
@@ -87,6 +80,7 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
         )?
         .check()
         .context("the display refused a window")?;
+    pointer::listen(&x11.connection, xid)?;
     Ok(xid)
 }
 
