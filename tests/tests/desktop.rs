@@ -216,6 +216,24 @@ fn property(xvfb: &Xvfb, window: &str, name: &str) -> String {
 }
 
 #[test]
+fn a_menu_that_covers_its_whole_window_stays_and_one_of_a_minimised_window_goes() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Some(&xvfb.display));
+    agent.window(1, "small", Size::new(120, 80));
+    let small = xvfb.find("small");
+    agent.popup(2, 1, Rect::new(-90, -90, 300, 260), PopupKind::Menu);
+    agent.paint(2, Size::new(300, 260), GREEN);
+    eventually("the menu", || (sized(&xvfb, (300, 260)).len() == 1).then_some(()));
+    agent.listen(Duration::from_millis(500));
+    assert_eq!(agent.has(|e| matches!(e, Event::PopupDone { .. })), 0);
+    assert_eq!(sized(&xvfb, (300, 260)).len(), 1);
+    xvfb.xdotool(&["windowminimize", &small]);
+    let is_done = |e: &Event| matches!(e, Event::PopupDone { surface } if surface.0 == 2).then_some(());
+    agent.until("the menu's end", is_done);
+    assert_eq!(sized(&xvfb, (300, 260)).len(), 0);
+}
+
+#[test]
 fn fixed_popups_are_where_their_app_puts_them() {
     let xvfb = Xvfb::start();
     let mut agent = Agent::start(Some(&xvfb.display));

@@ -109,6 +109,8 @@ pub enum HostEvent {
         window: SurfaceId,
         /// Whether it can be seen.
         visible: bool,
+        /// Whether it is on the screen, if maybe under other windows: not minimised, nor on another workspace.
+        shown: bool,
     },
     /// A window's content must be drawn again.
     Exposed {

@@ -30,7 +30,7 @@ impl Session {
                     w.misfit_since = None;
                 }
             }
-            HostEvent::Visible { window, visible } => {
+            HostEvent::Visible { window, visible, shown } => {
                 if let Some(w) = self.windows.get_mut(&window) {
                     w.dirty |= visible && !w.visible;
                     w.visible = visible;
@@ -43,7 +43,8 @@ impl Session {
                         }
                     }
                 }
-                if !visible && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_)))
+                // One that is only covered, maybe by its own menu, keeps its popups.
+                if !shown && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_)))
                 {
                     self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
                 }

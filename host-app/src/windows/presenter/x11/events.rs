@@ -53,7 +53,8 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
     x11.find_moved(&mut events);
     for id in late.seen {
         if let Some(window) = x11.windows.get(&id) {
-            events.push(HostEvent::Visible { window: id, visible: window.seen.visible() });
+            let (visible, shown) = (window.seen.visible(), window.seen.shown());
+            events.push(HostEvent::Visible { window: id, visible, shown });
         }
     }
     if late.outputs {

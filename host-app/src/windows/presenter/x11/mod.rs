@@ -92,8 +92,12 @@ struct Seen {
 }
 
 impl Seen {
+    fn shown(self) -> bool {
+        self.mapped && !self.hidden
+    }
+
     fn visible(self) -> bool {
-        self.mapped && !self.obscured && !self.hidden
+        self.shown() && !self.obscured
     }
 }
 
