@@ -149,6 +149,29 @@ fn a_terminal_takes_keys_and_follows_the_hosts_size() {
     assert!(class.contains("\"inlay.local.foot\""), "{class}");
 }
 
+#[test]
+fn dead_keys_compose_in_wayland_and_x11_terminals() {
+    for terminal in ["foot", "xterm"] {
+        let xvfb = Xvfb::start();
+        xvfb.tool("setxkbmap", &["-layout", "de"]);
+        let dir = tempfile::tempdir().unwrap();
+        let typed = dir.path().join("typed");
+        let script = format!("read line; echo \"$line\" > {}; sleep 100", typed.display());
+        let app = ["env", "LC_ALL=C.UTF-8", terminal, "-T", "composer", "-e", "bash", "-c", &script];
+        let _local = Local::start(&app, Some(&xvfb.display));
+        let window = xvfb.find("composer");
+        xvfb.click(&window);
+        std::thread::sleep(Duration::from_millis(500));
+        for key in ["dead_acute", "e", "dead_circumflex", "o", "odiaeresis", "z", "Return"] {
+            xvfb.xdotool(&["key", key]);
+        }
+        let line = eventually(&format!("what was typed into {terminal}"), || {
+            std::fs::read_to_string(&typed).ok().filter(|t| t.ends_with('\n'))
+        });
+        assert_eq!(line, "éôöz\n", "{terminal}");
+    }
+}
+
 fn read_size(path: &std::path::Path) -> Option<(u32, u32)> {
     let text = std::fs::read_to_string(path).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;

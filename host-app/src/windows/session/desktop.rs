@@ -44,8 +44,7 @@ impl Session {
                     }
                 }
                 // One that is only covered, maybe by its own menu, keeps its popups.
-                if !shown && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_)))
-                {
+                if !shown && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_))) {
                     self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
                 }
             }
