@@ -12,12 +12,25 @@ use serde::{Deserialize, Serialize};
 const FILE_MAX: u64 = 64 * 1024;
 
 /// Who runs the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// QEMU, with our devices by vhost-user.
+    /// Our own, on the host's processor (needs a KVM that runs stock kernels)
+    Kvm,
+    /// QEMU, on any host
     #[default]
     Qemu,
+}
+
+impl Engine {
+    /// As options and configurations name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
 }
 
 /// What executes the guest's instructions.

@@ -30,7 +30,7 @@ const BROKEN_PIPE: i32 = 141;
 pub(super) fn exec(args: ExecArgs) -> anyhow::Result<ExitCode> {
     let (folders, name) = args.name.resolve()?;
     let limit = u32::try_from(machine::START_LIMIT.as_secs()).unwrap_or(u32::MAX);
-    let begin = BeginArgs { headless: false, timeout: limit };
+    let begin = BeginArgs { headless: false, timeout: limit, engine: None };
     let mut connected = power::connect_or_start(&folders, &name, &begin)?;
     // A command needs no display: windows stay where they are.
     power::wait_ready(&mut connected.client, &name, Display::Any)?;

@@ -27,8 +27,11 @@ pub fn log_to_stderr(default: &str) {
 pub(super) fn machine(args: &MachineArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr("info");
     let (folders, name) = args.name.resolve()?;
-    let options =
-        Options { start_limit: args.begin.limit(), display: Display::from_env(args.begin.headless) };
+    let options = Options {
+        start_limit: args.begin.limit(),
+        display: Display::from_env(args.begin.headless),
+        engine: args.begin.engine,
+    };
     let mut told = false;
     let end = machine::run(&folders, &name, &options, || {
         tell(LISTENING);

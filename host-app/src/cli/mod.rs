@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use inlay_protocol::control::LaunchError;
 
 use crate::api::ApiError;
+use crate::config::Engine;
 use crate::paths::{Folders, MachineName};
 use crate::process::one_line;
 
@@ -131,6 +132,9 @@ struct BeginArgs {
     /// Seconds that the guest may take to start
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
+    /// Who runs the guest, if it is off; as its configuration says when not given
+    #[arg(long)]
+    engine: Option<Engine>,
 }
 
 #[derive(Debug, Args)]

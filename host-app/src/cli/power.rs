@@ -65,6 +65,9 @@ fn spawn(paths: &MachinePaths, begin: &BeginArgs) -> anyhow::Result<bool> {
     if begin.headless {
         command.arg("--headless");
     }
+    if let Some(engine) = begin.engine {
+        command.arg("--engine").arg(engine.name());
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut child =
         process::in_own_session(&mut command).spawn().context("cannot start the machine process")?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::interrupt::Interrupts;
 use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
-use crate::config::{Accel, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::paths::{Folders, MachineName, MachinePaths};
 
 /// Size of a machine's home disk; only what is written takes space.
@@ -181,13 +181,8 @@ pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot
         fs::metadata(disk).map_err(CreateError::io(disk))?;
     }
     let command_line = format!(
-        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 8250.nr_uarts=1{} systemd.hostname={name} \
-         systemd.show_status=0 systemd.gpt_auto=0",
-        match config.accel {
-            // They guard a real processor's speculation; each system call would empty the emulator's page cache.
-            Accel::Tcg => " mitigations=off",
-            Accel::Kvm => "",
-        }
+        "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 8250.nr_uarts=1 systemd.hostname={name} \
+         systemd.show_status=0 systemd.gpt_auto=0"
     );
     Ok((config, BootFiles { kernel: base.kernel(), base, command_line, root_disk, home_disk }))
 }

@@ -17,7 +17,7 @@ pub mod cpio;
 mod elf;
 mod initramfs;
 mod interrupt;
-mod kernel;
+pub mod kernel;
 mod machines;
 mod mirror;
 mod progress;

@@ -40,6 +40,7 @@ use inlay_vmm_core::engine::qemu::QemuError;
 
 pub use self::running::{End, Running};
 use crate::api::Display;
+use crate::config::Engine;
 use crate::create::CreateError;
 use crate::paths::{Folders, MachineName, MachinePaths, PathError};
 use crate::process::ProgramError;
@@ -127,6 +128,8 @@ pub struct Options {
     pub start_limit: Duration,
     /// Where its windows shall be.
     pub display: Display,
+    /// Who runs it; as its configuration says when not given.
+    pub engine: Option<Engine>,
 }
 
 /// Why a machine cannot be started, or failed.
@@ -150,13 +153,13 @@ pub enum MachineError {
     /// No QEMU that can be used.
     #[error("no QEMU can be used (`inlay doctor` tells how to get one)")]
     NoEngine(#[source] QemuError),
-    /// QEMU does not run it.
+    /// Its engine does not run it.
     #[error("the guest cannot be started (what its kernel said, if anything, is in {log})")]
     Engine {
         /// The serial log.
         log: PathBuf,
         /// Why.
-        source: QemuError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A socket, lock or process.
     #[error("{act}")]
@@ -242,7 +245,7 @@ fn hold(
         .map_err(MachineError::system("cannot write into the machine's folder"))?;
     let sockets = Sockets::new(paths.runtime());
     let mut running = Running::new(paths, options)?;
-    let guest = engine::start(folders, paths.name(), &sockets, &running.memory_observer())?;
+    let guest = engine::start(folders, paths.name(), options.engine, &sockets, &running.memory_observer())?;
     tracing::info!(engine = guest.engine(), pid = guest.pid(), "the guest is on");
     running.open().map_err(MachineError::system("cannot open the machine's socket"))?;
     listening();

@@ -88,7 +88,7 @@ impl Bed {
         let child = Process::new("sleep").arg("600").spawn().unwrap();
         let engine = child.id();
         let pidfd = process::pidfd(&child).unwrap();
-        let options = Options { start_limit, display: Display::Any };
+        let options = Options { start_limit, display: Display::Any, engine: None };
         let mut running = Running::new(&paths, &options).unwrap();
         running.open().unwrap();
         let guest = Box::new(Sleeper { child, pidfd, deaf, wanted: false });

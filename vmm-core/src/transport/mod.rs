@@ -1,3 +1,5 @@
-//! How a device reaches a guest. One device, several transports: `vhost_user` carries it into QEMU.
+//! How a device reaches a guest. One device, two transports: `vhost_user` carries it into QEMU, `pci` into a guest that
+//! this process runs.
 
+pub mod pci;
 pub mod vhost_user;

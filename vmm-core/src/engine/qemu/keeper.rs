@@ -15,9 +15,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::command::{InheritedFds, arguments};
-use super::qmp::{Lines, Message, command, parse};
-use super::serial::{SerialLog, printable};
+use super::qmp::{self, Message, command, parse};
 use super::{Exit, QemuConfig, QemuError, spawn_error};
+use crate::engine::lines::Lines;
+use crate::engine::serial::{SerialLog, printable};
 
 /// A QEMU that was just forked.
 pub struct Started {
@@ -250,7 +251,7 @@ impl Keeper {
         if let Some(stderr) = &stderr {
             rustix::io::ioctl_fionbio(stderr, true)?;
         }
-        let (mut qmp_lines, mut words) = (Lines::qmp(), Lines::new(4096));
+        let (mut qmp_lines, mut words) = (Lines::new(qmp::MAX_LINE), Lines::new(4096));
         let (mut qmp_open, mut serial_open) = (true, true);
         loop {
             let ended = wait(pidfd, &self.qmp, qmp_open, &self.serial, serial_open, stderr.as_ref())?;

@@ -15,11 +15,9 @@ mod command;
 mod config;
 mod keeper;
 mod qmp;
-mod serial;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,6 +30,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 pub use config::{Accel, Disk, DiskFormat, QemuConfig};
 use keeper::Shared;
+
+pub use super::Exit;
 
 /// The oldest QEMU whose vhost-user GPU may work without KVM.
 const OLDEST_MAJOR: u32 = 8;
@@ -81,36 +81,6 @@ pub enum QemuError {
     /// QEMU has ended.
     #[error("QEMU has ended: {0}")]
     Ended(Exit),
-}
-
-/// How a machine ended; prints as one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// The guest switched itself off.
-    PoweredOff,
-    /// The guest asked for a reboot, which ends the machine.
-    Rebooted,
-    /// [`Qemu::quit`] or [`Qemu::kill`] ended it.
-    Asked,
-    /// A signal that was not ours killed QEMU.
-    Killed(i32),
-    /// QEMU gave up; its last words.
-    Failed(String),
-    /// The guest's kernel panicked; its last words.
-    Panicked(String),
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PoweredOff => f.write_str("the guest powered off"),
-            Self::Rebooted => f.write_str("the guest asked for a reboot"),
-            Self::Asked => f.write_str("the machine was ended"),
-            Self::Killed(signal) => write!(f, "QEMU was killed by signal {signal}"),
-            Self::Failed(words) => write!(f, "QEMU failed: {words}"),
-            Self::Panicked(words) => write!(f, "the guest's kernel panicked: {words}"),
-        }
-    }
 }
 
 /// A running (or ended) QEMU. Dropping it kills the process; end the machine with [`quit`](Self::quit) before.

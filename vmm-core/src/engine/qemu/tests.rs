@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::qmp::{Lines, Message, parse};
-use super::serial::{SerialLog, printable};
+use super::qmp::{Message, parse};
 use super::{Disk, DiskFormat, Exit, Qemu, QemuConfig, QemuError, version};
+use crate::engine::lines::Lines;
+use crate::engine::serial::{SerialLog, printable};
 
 /// A 32-bit multiboot kernel that halts: enough for QEMU to run a machine.
 fn halting_kernel(dir: &Path) -> std::path::PathBuf {

@@ -1,53 +1,35 @@
-//! Builds a guest from its configuration: devices, kernel, initramfs, disks, and QEMU around them.
+//! A guest under QEMU, with our devices by vhost-user.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use inlay_protocol::ports;
-use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits};
-use inlay_vmm_core::devices::vsock::{Vsock, VsockConfig, VsockLimits};
-use inlay_vmm_core::engine::qemu::{self, Disk, DiskFormat, Exit, Qemu, QemuConfig, QemuError};
+use inlay_vmm_core::engine::qemu::{self, Disk, DiskFormat, Qemu, QemuConfig, QemuError};
 use inlay_vmm_core::transport::vhost_user::VhostUser;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::guest::{Ended, Guest};
-use super::memory::Observer;
-use super::{MachineError, Sockets};
+use super::super::guest::{Ended, Guest};
+use super::super::memory::Observer;
+use super::super::{MachineError, Sockets};
+use super::{Start, device_error, ended};
 use crate::config::{Accel, Config};
 use crate::create::{self, BootFiles};
-use crate::paths::{Folders, MachineName};
-use crate::process;
 
-/// The guest's context id. Any from 3 on: each machine has a vsock device of its own.
-const GUEST_CID: u32 = 3;
-
-/// Switches a machine's guest on. The caller holds the machine's lock.
-///
-/// # Errors
-/// Its configuration, files, devices or QEMU.
-pub fn start(
-    folders: &Folders,
-    name: &MachineName,
-    sockets: &Sockets,
-    observer: &Observer,
-) -> Result<Box<dyn Guest>, MachineError> {
-    let (config, boot) = create::boot_files(folders, name)?;
-    let initrd = folders.machine(name).data().join("initrd");
-    create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
+/// Switches the guest on.
+pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
+    let Start { name, config, boot, initrd, sockets, observer, serial_log } = start;
     let devices = devices(sockets, observer)?;
-    let paths = folders.machine(name);
     let qemu = QemuConfig {
         name: format!("inlay-{name}"),
         initrd: Some(initrd),
-        serial_log: paths.serial_log(),
+        serial_log: serial_log.clone(),
         gpu_socket: Some(sockets.gpu()),
         vsock_socket: Some(sockets.vhost_vsock()),
-        ..of(&config, boot)
+        ..of(config, boot)
     };
     let engine = format!("qemu, {}", if config.accel == Accel::Kvm { "kvm" } else { "tcg" });
     let qemu = Qemu::spawn(&qemu).map_err(|error| match error {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
-        source => MachineError::Engine { log: paths.serial_log(), source },
+        source => MachineError::Engine { log: serial_log, source: Box::new(source) },
     })?;
     Ok(Box::new(QemuGuest { qemu, engine, _devices: devices }))
 }
@@ -63,7 +45,11 @@ fn of(config: &Config, boot: BootFiles) -> QemuConfig {
         cpus: config.cpus,
         memory_mib: config.memory,
         kernel: boot.kernel,
-        cmdline: boot.command_line,
+        cmdline: match config.accel {
+            // They guard a real processor's speculation; each system call would empty the emulator's page cache.
+            Accel::Tcg => format!("{} mitigations=off", boot.command_line),
+            Accel::Kvm => boot.command_line,
+        },
         disks: vec![
             disk(boot.root_disk, DiskFormat::Qcow2, create::ROOT_SERIAL),
             disk(boot.home_disk, DiskFormat::Raw, create::HOME_SERIAL),
@@ -74,19 +60,10 @@ fn of(config: &Config, boot: BootFiles) -> QemuConfig {
 }
 
 fn devices(sockets: &Sockets, observer: &Observer) -> Result<[VhostUser; 2], MachineError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| MachineError::Device(error);
-    let gpu = Gpu::new(GpuLimits::default(), Box::new(observer.clone()));
-    let gpu = VhostUser::spawn(Box::new(gpu), &sockets.gpu(), Some(Box::new(observer.clone())))
-        .map_err(|error| failed(error.into()))?;
-    let vsock = Vsock::new(VsockConfig {
-        guest_cid: GUEST_CID,
-        socket: sockets.vsock(),
-        privileged_ports: [ports::CONTROL, ports::DISPLAY, ports::STREAM].into(),
-        limits: VsockLimits::default(),
-    })
-    .map_err(|error| failed(error.into()))?;
-    let vsock = VhostUser::spawn(Box::new(vsock), &sockets.vhost_vsock(), None)
-        .map_err(|error| failed(error.into()))?;
+    let gpu = VhostUser::spawn(super::gpu(observer), &sockets.gpu(), Some(Box::new(observer.clone())))
+        .map_err(device_error)?;
+    let vsock =
+        VhostUser::spawn(super::vsock(sockets)?, &sockets.vhost_vsock(), None).map_err(device_error)?;
     Ok([gpu, vsock])
 }
 
@@ -116,8 +93,7 @@ impl Guest for QemuGuest {
             poll(&mut [PollFd::new(&self.qemu, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0);
         // QEMU's last words are read just after its end.
         let exit = if over { self.qemu.wait_timeout(Duration::from_secs(2)) } else { self.qemu.try_wait() }?;
-        let in_order = matches!(exit, Exit::PoweredOff | Exit::Asked);
-        Some(Ended { in_order, reason: process::one_line(&exit.to_string()) })
+        Some(ended(&exit))
     }
 
     fn power_button(&mut self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::qmp::Lines;
+use super::lines::Lines;
 
 /// A guest may print for ever: beyond this the log starts anew, and one old log is kept.
 const MAX_LOG: u64 = 4 << 20;

@@ -1,0 +1,80 @@
+//! Builds a guest from its configuration: devices, kernel, initramfs, disks, and an engine around them.
+
+mod kvm;
+mod qemu;
+
+use std::path::PathBuf;
+
+use inlay_protocol::ports;
+use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits};
+use inlay_vmm_core::devices::vsock::{Vsock, VsockConfig, VsockLimits};
+use inlay_vmm_core::engine::Exit;
+use inlay_vmm_core::virtio::Device;
+
+use super::guest::{Ended, Guest};
+use super::memory::Observer;
+use super::{MachineError, Sockets};
+use crate::config::{Config, Engine};
+use crate::create::{self, BootFiles};
+use crate::paths::{Folders, MachineName};
+use crate::process;
+
+/// The guest's context id. Any from 3 on: each machine has a vsock device of its own.
+const GUEST_CID: u32 = 3;
+
+/// What an engine needs to know.
+struct Start<'a> {
+    name: &'a MachineName,
+    config: &'a Config,
+    boot: BootFiles,
+    initrd: PathBuf,
+    sockets: &'a Sockets,
+    observer: &'a Observer,
+    serial_log: PathBuf,
+}
+
+/// Switches a machine's guest on, with the engine that is asked for, or else the one of its configuration. The caller holds
+/// the machine's lock.
+///
+/// # Errors
+/// Its configuration, files, devices or engine.
+pub fn start(
+    folders: &Folders,
+    name: &MachineName,
+    engine: Option<Engine>,
+    sockets: &Sockets,
+    observer: &Observer,
+) -> Result<Box<dyn Guest>, MachineError> {
+    let (config, boot) = create::boot_files(folders, name)?;
+    let initrd = folders.machine(name).data().join("initrd");
+    create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
+    let serial_log = folders.machine(name).serial_log();
+    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log };
+    match engine.unwrap_or(config.engine) {
+        Engine::Kvm => kvm::start(start),
+        Engine::Qemu => qemu::start(start),
+    }
+}
+
+fn device_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MachineError {
+    MachineError::Device(error.into())
+}
+
+fn gpu(observer: &Observer) -> Box<dyn Device> {
+    Box::new(Gpu::new(GpuLimits::default(), Box::new(observer.clone())))
+}
+
+fn vsock(sockets: &Sockets) -> Result<Box<dyn Device>, MachineError> {
+    let vsock = Vsock::new(VsockConfig {
+        guest_cid: GUEST_CID,
+        socket: sockets.vsock(),
+        privileged_ports: [ports::CONTROL, ports::DISPLAY, ports::STREAM].into(),
+        limits: VsockLimits::default(),
+    });
+    Ok(Box::new(vsock.map_err(device_error)?))
+}
+
+fn ended(exit: &Exit) -> Ended {
+    let in_order = matches!(exit, Exit::PoweredOff | Exit::Asked);
+    Ended { in_order, reason: process::one_line(&exit.to_string()) }
+}

@@ -1,0 +1,181 @@
+//! What level 1 boots: the kernel of the distribution's package, and an initramfs with the modules that it needs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use inlay::create::cpio::Archive;
+
+/// Modules in the order in which they are wanted; what they need comes before each.
+const WANTED: [&str; 11] = [
+    "virtio_pci",
+    "virtio_console",
+    "virtio_rng",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "kvm-amd",
+    "tun",
+    "virtio_net",
+    "vhost_vsock",
+    "ext4",
+];
+const BUSYBOX: &str = "/bin/busybox";
+
+/// The kernel and the initramfs; made once for a version of the package.
+pub fn files(runner: &Path) -> Result<(PathBuf, PathBuf)> {
+    let package = package()?;
+    let cache = cache()?.join(&package);
+    let kernel = cache.join("vmlinux");
+    if !kernel.exists() {
+        unpack(&package, &cache)?;
+    }
+    let initramfs = cache.join(format!("initramfs-{}.cpio", rustix::process::getpid().as_raw_nonzero()));
+    std::fs::write(&initramfs, archive(&cache, runner)?)?;
+    Ok((kernel, initramfs))
+}
+
+fn cache() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    let base =
+        std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(home).join(".cache"), PathBuf::from);
+    Ok(base.join("inlay-test/nested"))
+}
+
+/// The package of the newest kernel, with its version.
+fn package() -> Result<String> {
+    let text = output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]))?;
+    let name = text.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    Ok(format!("linux-image-{}", name.context("no kernel is packaged here (linux-image-amd64)")?.trim()))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Fetches the package and takes kernel and modules out of it.
+fn unpack(package: &str, cache: &Path) -> Result<()> {
+    let parent = cache.parent().context("the cache has no parent")?;
+    std::fs::create_dir_all(parent)?;
+    let work = tempfile::Builder::new().prefix("kernel-").tempdir_in(parent)?;
+    output(Command::new("apt-get").args(["download", "-q", package]).current_dir(work.path()))?;
+    let deb = std::fs::read_dir(work.path())?.flatten().map(|e| e.path()).find(|p| p.extension().is_some());
+    let deb = deb.context("the package did not come")?;
+    let whole = work.path().join("whole");
+    output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&whole))?;
+    let version = package.strip_prefix("linux-image-").unwrap_or(package);
+    let ready = work.path().join("ready");
+    std::fs::create_dir(&ready)?;
+    inlay::create::kernel::unpack(&whole.join(format!("boot/vmlinuz-{version}")), &ready.join("vmlinux"))?;
+    let modules = [format!("lib/modules/{version}"), format!("usr/lib/modules/{version}")];
+    let modules =
+        modules.iter().map(|m| whole.join(m)).find(|m| m.is_dir()).context("the package has no modules")?;
+    std::fs::rename(modules.join("kernel"), ready.join("modules"))?;
+    // Whoever was first.
+    match std::fs::rename(&ready, cache) {
+        Err(_) if cache.join("vmlinux").exists() => Ok(()),
+        other => other.with_context(|| format!("cannot make {}", cache.display())),
+    }
+}
+
+/// All modules by their names.
+fn modules(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            modules(&path, found)?;
+        } else if let Some(name) = path.file_name().and_then(|n| n.to_str())
+            && let Some((name, _)) = name.split_once(".ko")
+        {
+            found.insert(name.replace('-', "_"), path);
+        }
+    }
+    Ok(())
+}
+
+/// A module's bytes, unpacked.
+fn content(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|e| e == "xz") {
+        let output = Command::new("xz").arg("-dc").arg(path).output().context("cannot run xz")?;
+        return Ok(output.stdout);
+    }
+    Ok(std::fs::read(path)?)
+}
+
+/// What a module says that it depends on.
+fn depends(content: &[u8]) -> Vec<String> {
+    let at = content.windows(9).position(|w| w == b"\0depends=").map(|at| at + 9);
+    let rest = at.and_then(|at| content.get(at..)).unwrap_or_default();
+    let text = rest.split(|b| *b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).split(',').filter(|n| !n.is_empty()).map(|n| n.replace('-', "_")).collect()
+}
+
+fn archive(cache: &Path, runner: &Path) -> Result<Vec<u8>> {
+    let mut all = BTreeMap::new();
+    modules(&cache.join("modules"), &mut all)?;
+    let mut order: Vec<(String, Vec<u8>)> = Vec::new();
+    for name in WANTED {
+        // ext4 asks for it by another name.
+        if name == "ext4" {
+            add("crc32c_generic", &all, &mut order)?;
+        }
+        add(&name.replace('-', "_"), &all, &mut order)?;
+    }
+    let mut archive = Archive::new(Vec::new());
+    for folder in ["bin", "dev", "lower", "modules", "new", "proc", "rw", "sys"] {
+        archive.folder(folder, 0o755)?;
+    }
+    let busybox = std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
+    archive.file("bin/busybox", 0o755, &busybox)?;
+    for (name, content) in &order {
+        archive.file(&format!("modules/{name}.ko"), 0o644, content)?;
+    }
+    let load: String = order.iter().map(|(name, _)| format!("insmod /modules/{name}.ko\n")).collect();
+    archive.file("init", 0o755, init(&load, runner).as_bytes())?;
+    Ok(archive.finish()?)
+}
+
+/// Adds a module behind those that it needs; what is built in is none.
+fn add(name: &str, all: &BTreeMap<String, PathBuf>, order: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let Some(path) = all.get(name) else { return Ok(()) };
+    if order.iter().any(|(known, _)| known == name) {
+        return Ok(());
+    }
+    let content = content(path)?;
+    for needed in depends(&content) {
+        add(&needed, all, order)?;
+    }
+    order.push((name.to_owned(), content));
+    Ok(())
+}
+
+fn init(load: &str, runner: &Path) -> String {
+    format!(
+        "#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+{load}mount -t tmpfs -o size=3g tmpfs /rw
+mkdir /rw/upper /rw/work
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro root /lower || poweroff -f
+mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new || poweroff -f
+mount -t proc proc /new/proc
+mount -t sysfs sys /new/sys
+mount -t devtmpfs dev /new/dev
+mkdir -p /new/dev/pts /new/dev/shm
+mount -t devpts devpts /new/dev/pts
+mount -t tmpfs tmpfs /new/dev/shm
+mount -t tmpfs tmpfs /new/run
+ifconfig lo 127.0.0.1 up
+exec chroot /new {} --guest
+",
+        runner.display()
+    )
+}

@@ -1,0 +1,108 @@
+//! A machine with a working `/dev/kvm`, for hosts without one: a stock Debian kernel under QEMU's emulation ("level 1"), whose
+//! root is this machine's own file system, seen through an overlay, so that every built program is there.
+//!
+//! ```text
+//!   inlay-nested CMD --> server (one per user, ends when idle) --> QEMU: init --> inlay-nested guest --> CMD
+//!                  Unix socket: one command at a time         virtio-serial: frames
+//! ```
+//!
+//! What a command writes is lost when level 1 ends; only its output and its status come back.
+
+mod frames;
+pub mod guest;
+mod image;
+pub mod server;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use self::frames::Kind;
+
+/// How long level 1 may take to boot.
+const BOOT: Duration = Duration::from_secs(180);
+
+/// What to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The command and its arguments.
+    pub words: Vec<String>,
+    /// Its whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Its working directory.
+    pub folder: PathBuf,
+}
+
+/// Where the server's socket, lock and log are.
+fn folder() -> Result<PathBuf> {
+    let folder = PathBuf::from(format!("/tmp/inlay-nested-{}", rustix::process::getuid().as_raw()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Runs a command in level 1, which is booted if it is not up, with its output here; its status.
+///
+/// # Errors
+/// Level 1 does not come up, or is gone.
+pub fn run(words: Vec<String>) -> Result<ExitCode> {
+    let mut stream = connect()?;
+    let order = Order {
+        words,
+        environment: std::env::vars().collect(),
+        folder: std::env::current_dir().context("no working directory")?,
+    };
+    frames::write(&mut stream, Kind::Order, &serde_json::to_vec(&order)?)?;
+    loop {
+        let (kind, bytes) = frames::read(&mut stream).context("level 1 is gone")?;
+        match kind {
+            Kind::Out => std::io::stdout().write_all(&bytes)?,
+            Kind::Err => std::io::stderr().write_all(&bytes)?,
+            Kind::Exit => {
+                let code = bytes.first().copied().unwrap_or(255);
+                std::io::stdout().flush()?;
+                return Ok(ExitCode::from(code));
+            }
+            Kind::Failed => bail!("{}", String::from_utf8_lossy(&bytes)),
+            Kind::Order | Kind::Kill | Kind::Ready => bail!("level 1 talks nonsense"),
+        }
+    }
+}
+
+/// A connection to the server, which is started if there is none. Two commands that come at once start one.
+fn connect() -> Result<UnixStream> {
+    let folder = folder()?;
+    let socket = folder.join("socket");
+    let lock = File::create(folder.join("lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    if let Ok(stream) = UnixStream::connect(&socket) {
+        return Ok(stream);
+    }
+    let log = File::create(folder.join("server.log"))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
+    let mut server = command.spawn().context("cannot start the server of level 1")?;
+    let end = Instant::now() + BOOT;
+    loop {
+        if let Ok(stream) = UnixStream::connect(&socket) {
+            return Ok(stream);
+        }
+        if let Some(status) = server.try_wait()? {
+            let mut words = String::new();
+            File::open(folder.join("server.log"))?.read_to_string(&mut words)?;
+            bail!("level 1 does not come up ({status}): {}", words.trim());
+        }
+        if Instant::now() > end {
+            bail!("level 1 does not come up within {BOOT:?}: see {}", folder.join("console.log").display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,1 @@
+//! The device with images and chains made here.
