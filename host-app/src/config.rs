@@ -15,10 +15,12 @@ const FILE_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// Our own, on the host's processor (needs a KVM that runs stock kernels)
+    /// Our own where the host's KVM runs stock kernels, else QEMU
+    #[default]
+    Auto,
+    /// Our own, on the host's processor
     Kvm,
     /// QEMU, on any host
-    #[default]
     Qemu,
 }
 
@@ -27,6 +29,7 @@ impl Engine {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Kvm => "kvm",
             Self::Qemu => "qemu",
         }
@@ -125,7 +128,7 @@ impl Config {
         let keys = toml::to_string(self)?;
         Ok(format!(
             "# A machine of Inlay; changes count from its next start.\n\
-             # accel: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
+             # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
     }

@@ -11,6 +11,7 @@ pub const MACHINES: &[&str] = &[
     "libgl1-mesa-dri",
     "mesa-vulkan-drivers",
     "mmdebstrap",
+    "passt",
     "uidmap",
     "xkb-data",
     "zstd",
@@ -25,6 +26,7 @@ pub const HEADLESS: &[&str] =
 
 /// Apps and tools of the tests.
 pub const TESTS: &[&str] = &[
+    "busybox-static",
     "dbus",
     "foot",
     "gtk-3-examples",

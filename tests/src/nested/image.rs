@@ -174,7 +174,10 @@ mount -t devpts devpts /new/dev/pts
 mount -t tmpfs tmpfs /new/dev/shm
 mount -t tmpfs tmpfs /new/run
 ifconfig lo 127.0.0.1 up
-exec chroot /new {} --guest
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+route add default gw 10.0.2.2
+umount /proc /sys
+exec switch_root /new {} --guest
 ",
         runner.display()
     )

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -77,12 +77,38 @@ pub fn run(words: Vec<String>) -> Result<ExitCode> {
     }
 }
 
+/// Level 1 keeps what it has read of this machine's files: one that booted before the newest program was built is ended.
+fn end_if_stale(folder: &Path) -> Result<()> {
+    let started = folder.join("started");
+    let Ok(booted) = std::fs::metadata(&started).and_then(|m| m.modified()) else { return Ok(()) };
+    let own = std::env::current_exe()?;
+    let programs = own.parent().context("this program is in no folder")?;
+    let newest = [programs.to_owned(), programs.join("deps")]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
+        .filter_map(|entry| entry.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok())
+        .max();
+    if newest.is_some_and(|newest| newest > booted)
+        && let Ok(pid) = std::fs::read_to_string(&started)
+        && let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
+        && let Ok(server) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        // The id may be another program's by now.
+        && std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).is_ok_and(|line| line.ends_with(b"--serve\0"))
+    {
+        rustix::process::pidfd_send_signal(&server, rustix::process::Signal::KILL)?;
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&server, rustix::event::PollFlags::IN)], None)?;
+        let _ = std::fs::remove_file(folder.join("socket"));
+    }
+    Ok(())
+}
+
 /// A connection to the server, which is started if there is none. Two commands that come at once start one.
 fn connect() -> Result<UnixStream> {
     let folder = folder()?;
     let socket = folder.join("socket");
     let lock = File::create(folder.join("lock"))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    end_if_stale(&folder)?;
     if let Ok(stream) = UnixStream::connect(&socket) {
         return Ok(stream);
     }

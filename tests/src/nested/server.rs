@@ -1,6 +1,7 @@
 //! The server: holds level 1, and gives it one command at a time.
 
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ const IDLE: Duration = Duration::from_secs(180);
 /// Level 1 does not boot.
 pub fn serve() -> Result<()> {
     let folder = super::folder()?;
+    std::fs::write(folder.join("started"), std::process::id().to_string())?;
     let runner = std::env::current_exe()?;
     let (kernel, initramfs) = image::files(&runner)?;
     let port = folder.join("port");
@@ -83,6 +85,12 @@ fn start(folder: &std::path::Path, kernel: &std::path::Path, initramfs: &std::pa
     command.args(["-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"]);
     command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
+    // SAFETY: one system call between fork and exec: it ends with this process, however that ends.
+    unsafe {
+        command.pre_exec(|| {
+            Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+        });
+    }
     command.spawn().context("cannot start qemu-system-x86_64")
 }
 

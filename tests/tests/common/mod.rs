@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod agent;
+pub mod machine;
+pub mod nested;
 pub mod sway;
 
 use std::io::{BufRead, BufReader, Write};

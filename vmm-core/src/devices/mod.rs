@@ -3,5 +3,6 @@
 
 pub mod block;
 pub mod gpu;
+pub mod net;
 pub mod rng;
 pub mod vsock;

@@ -4,14 +4,19 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use inlay_vmm_core::devices::block::{Block, Format, Image, ImageConfig};
+use inlay_vmm_core::devices::net::Net;
 use inlay_vmm_core::devices::rng::Rng;
 use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
 use inlay_vmm_core::virtio::Device;
 
 use super::super::MachineError;
 use super::super::guest::{Ended, Guest};
+use super::network::Passt;
 use super::{Start, device_error, ended};
 use crate::create;
+
+/// The address of the guest's network card: each machine has a network of its own.
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
@@ -23,13 +28,24 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         let block = Block::new(Image::open(&image).map_err(device_error)?, serial, queues);
         Ok::<Box<dyn Device>, MachineError>(Box::new(block))
     };
-    let devices = vec![
+    let mut devices = vec![
         disk(boot.root_disk, Format::Qcow2, create::ROOT_SERIAL)?,
         disk(boot.home_disk, Format::Raw, create::HOME_SERIAL)?,
         Box::new(Rng),
         super::gpu(observer),
         super::vsock(sockets)?,
     ];
+    let network = match Passt::start(&serial_log.with_file_name("network.log")) {
+        Ok((passt, socket)) => {
+            devices.push(Box::new(Net::new(socket, MAC).map_err(device_error)?));
+            Some(passt)
+        }
+        Err(error) => {
+            let mend = "`inlay doctor` tells what is missing";
+            tracing::warn!("the guest has no network: passt cannot be started ({error}); {mend}");
+            None
+        }
+    };
     let machine = KvmConfig {
         cpus: config.cpus,
         memory_mib: config.memory,
@@ -40,12 +56,13 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     };
     let vmm = Vmm::start(&machine, devices, Some(&mut observer.clone()))
         .map_err(|source| MachineError::Engine { log: serial_log, source: Box::new(source) })?;
-    Ok(Box::new(KvmGuest { vmm }))
+    Ok(Box::new(KvmGuest { vmm, _network: network }))
 }
 
-/// A guest in this process.
+/// A guest in this process. Fields are dropped in their order: first the machine, then the network that it uses.
 struct KvmGuest {
     vmm: Vmm,
+    _network: Option<Passt>,
 }
 
 impl Guest for KvmGuest {

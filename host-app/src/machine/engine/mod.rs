@@ -1,6 +1,7 @@
 //! Builds a guest from its configuration: devices, kernel, initramfs, disks, and an engine around them.
 
 mod kvm;
+mod network;
 mod qemu;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use inlay_protocol::ports;
 use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits};
 use inlay_vmm_core::devices::vsock::{Vsock, VsockConfig, VsockLimits};
 use inlay_vmm_core::engine::Exit;
+use inlay_vmm_core::engine::kvm::probe;
 use inlay_vmm_core::virtio::Device;
 
 use super::guest::{Ended, Guest};
@@ -53,6 +55,13 @@ pub fn start(
     match engine.unwrap_or(config.engine) {
         Engine::Kvm => kvm::start(start),
         Engine::Qemu => qemu::start(start),
+        Engine::Auto => match probe() {
+            Ok(_) => kvm::start(start),
+            Err(why) => {
+                tracing::info!("the guest runs under QEMU: {why}");
+                qemu::start(start)
+            }
+        },
     }
 }
 

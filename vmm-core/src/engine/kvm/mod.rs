@@ -14,6 +14,7 @@ mod cpu;
 mod irq;
 mod legacy;
 mod memory;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod vcpu;
@@ -34,6 +35,7 @@ use vm_memory::{GuestMemory as _, GuestMemoryRegion as _};
 use self::irq::Interrupts;
 use self::legacy::{Bus, Log};
 use self::memory::{BARS, Ram};
+pub use self::probe::{Unfit, probe};
 use self::vcpu::Processors;
 use super::Exit;
 use super::serial::SerialLog;
@@ -316,12 +318,12 @@ struct Board {
 }
 
 impl Machine {
-    fn boot(&mut self) -> Result<Board, KvmError> {
-        let kvm = Kvm::new().map_err(|e| KvmError::NoKvm(io::Error::from_raw_os_error(e.errno())))?;
+    /// A machine with memory and nothing else. It must go before `ram` does.
+    fn new_vm(kvm: &Kvm, ram: &Ram) -> Result<kvm_ioctls::VmFd, KvmError> {
         let vm = kvm.create_vm().map_err(KvmError::kvm("make a machine"))?;
         vm.set_tss_address(memory::TSS).map_err(KvmError::kvm("place its helper pages"))?;
         vm.set_identity_map_address(memory::IDENTITY_MAP).map_err(KvmError::kvm("place its helper pages"))?;
-        for (slot, region) in self.ram.mem.iter().enumerate() {
+        for (slot, region) in ram.mem.iter().enumerate() {
             let region = kvm_userspace_memory_region {
                 slot: u32::try_from(slot).unwrap_or(u32::MAX),
                 guest_phys_addr: region.start_addr().0,
@@ -329,9 +331,15 @@ impl Machine {
                 userspace_addr: region.as_ptr() as u64,
                 flags: 0,
             };
-            // SAFETY: the mapping is this machine's RAM, which outlives the machine: `self` holds it, and drops the board first.
+            // SAFETY: the mapping is this machine's RAM, which outlives the machine: its owner holds both, and drops this first.
             unsafe { vm.set_user_memory_region(region) }.map_err(KvmError::kvm("use guest memory"))?;
         }
+        Ok(vm)
+    }
+
+    fn boot(&mut self) -> Result<Board, KvmError> {
+        let kvm = Kvm::new().map_err(|e| KvmError::NoKvm(io::Error::from_raw_os_error(e.errno())))?;
+        let vm = Self::new_vm(&kvm, &self.ram)?;
         vm.create_irq_chip().map_err(KvmError::kvm("make interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
         vm.create_pit2(pit).map_err(KvmError::kvm("make a timer"))?;

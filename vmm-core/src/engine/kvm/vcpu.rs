@@ -73,7 +73,8 @@ pub struct Processors {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn signal() -> i32 {
+/// What makes processors look.
+pub fn signal() -> i32 {
     libc::SIGRTMIN()
 }
 
@@ -133,24 +134,38 @@ impl Drop for Processors {
     }
 }
 
-/// Blocks the signal for this thread, except inside `KVM_RUN`.
-fn prepare(vcpu: &VcpuFd) -> std::io::Result<()> {
-    let mut mask = SignalMask { len: 8, signals: [0; 8] };
+/// Blocks the signal for this thread.
+///
+/// # Errors
+/// The system's.
+pub fn block() -> std::io::Result<()> {
     // SAFETY: plain calls with memory of this frame; the thread's own mask is changed only.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal());
-        let mut old: libc::sigset_t = std::mem::zeroed();
-        if libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old) != 0 {
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
+            0 => Ok(()),
+            error => Err(std::io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Lets the signal, blocked before, end `KVM_RUN`.
+///
+/// # Errors
+/// The system's.
+pub fn let_in(vcpu: &VcpuFd) -> std::io::Result<()> {
+    let mut mask = SignalMask { len: 8, signals: [0; 8] };
+    // SAFETY: as above; the kernel reads the mask, with its length.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        if libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set) != 0 {
             return Err(std::io::Error::last_os_error());
         }
-        libc::sigdelset(&raw mut old, signal());
-        std::ptr::copy_nonoverlapping(
-            (&raw const old).cast::<u8>(),
-            mask.signals.as_mut_ptr(),
-            mask.signals.len(),
-        );
+        libc::sigdelset(&raw mut set, signal());
+        let signals = mask.signals.as_mut_ptr();
+        std::ptr::copy_nonoverlapping((&raw const set).cast::<u8>(), signals, mask.signals.len());
         if ioctl_with_ref(vcpu, KVM_SET_SIGNAL_MASK(), &mask) != 0 {
             return Err(std::io::Error::last_os_error());
         }
@@ -171,7 +186,7 @@ fn consume() {
 }
 
 fn run(mut vcpu: VcpuFd, gate: &Gate, bus: &Bus) {
-    if let Err(error) = prepare(&vcpu) {
+    if let Err(error) = block().and_then(|()| let_in(&vcpu)) {
         return bus.tell(Event::Failed(format!("a processor cannot be interrupted: {error}")));
     }
     while gate.pass() {

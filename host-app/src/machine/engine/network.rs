@@ -1,0 +1,73 @@
+//! The guest's network: passt, which gives it a network of its own without any right on the host.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::process;
+
+/// What the guest gets from passt's DHCP server: an address of its own, so that it can reach servers of this host by the
+/// host's address. The host's loopback is out of its reach (`--no-map-gw`), and nobody reaches the guest.
+const ARGUMENTS: [&str; 20] = [
+    "--foreground",
+    "--quiet",
+    "--ipv4-only",
+    "--address",
+    "192.168.127.2",
+    "--netmask",
+    "24",
+    "--gateway",
+    "192.168.127.1",
+    "--no-map-gw",
+    "--dns",
+    "192.168.127.1",
+    "--dns-forward",
+    "192.168.127.1",
+    "--mtu",
+    "1500",
+    "--tcp-ports",
+    "none",
+    "--udp-ports",
+    "none",
+];
+
+/// passt; it ends with this.
+#[derive(Debug)]
+pub struct Passt(Child);
+
+impl Passt {
+    /// Starts it on one end of a socket, and gives the other. Must be called on the main thread: it dies with the calling
+    /// thread.
+    ///
+    /// # Errors
+    /// It is not installed, or cannot be started.
+    pub fn start(log: &Path) -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let fd = theirs.as_raw_fd();
+        let mut command = Command::new("passt");
+        command.args(ARGUMENTS).arg("--fd").arg(fd.to_string());
+        let log = std::fs::File::create(log)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        process::die_with_this_thread(&mut command);
+        // SAFETY: between fork and exec one system call is made, on a descriptor that is open here until the child is started.
+        unsafe {
+            command.pre_exec(move || {
+                let fd = std::os::fd::BorrowedFd::borrow_raw(fd);
+                Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+            });
+        }
+        let child = command.spawn()?;
+        Ok((Self(child), ours.into()))
+    }
+}
+
+impl Drop for Passt {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,289 @@
+//! Handles on virtual machines, and whole paths through them, whichever engine runs them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use inlay::windows::api;
+use inlay_tests::pattern;
+use rustix::process::{Pid, Signal};
+
+use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows, within};
+
+/// A slow machine under emulation.
+pub const BOOT: Duration = Duration::from_secs(300);
+/// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
+const PACKAGES: &str = "xterm";
+const WIDTH: u32 = 333;
+const HEIGHT: u32 = 217;
+
+/// A machine that is deleted with its handle.
+#[derive(Debug)]
+pub struct Machine {
+    pub name: String,
+    display: Option<String>,
+    engine: &'static str,
+}
+
+impl Machine {
+    pub fn create(what: &str, display: Option<&str>) -> Self {
+        Self::create_for("qemu", what, display)
+    }
+
+    pub fn create_for(engine: &'static str, what: &str, display: Option<&str>) -> Self {
+        let name = format!("t{}-{what}", std::process::id());
+        let machine = Self { name, display: display.map(str::to_owned), engine };
+        machine.ok(&["create", &machine.name, "--memory", "1024", "--packages", PACKAGES]);
+        machine
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("inlay"));
+        command.args(arguments).env_remove("WAYLAND_DISPLAY").stdin(Stdio::null());
+        match &self.display {
+            Some(display) => command.env("DISPLAY", display),
+            None => command.env_remove("DISPLAY"),
+        };
+        command
+    }
+
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; gives what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let out = self.output(arguments);
+        let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "inlay {arguments:?}: {text}{errors}{}", self.logs());
+        text.into_owned()
+    }
+
+    pub fn start(&self) {
+        let timeout = BOOT.as_secs().to_string();
+        let mut arguments = vec!["start", &self.name, "--timeout", &timeout, "--engine", self.engine];
+        if self.display.is_none() {
+            arguments.push("--headless");
+        }
+        self.ok(&arguments);
+    }
+
+    /// Runs a shell command in the guest.
+    pub fn guest(&self, script: &str) -> String {
+        self.ok(&["exec", &self.name, "--", "sh", "-c", script])
+    }
+
+    /// Starts a shell command in the guest, with pipes.
+    pub fn guest_process(&self, script: &str) -> Process {
+        let mut command = self.command(&["exec", &self.name, "--", "sh", "-c", script]);
+        Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    /// Puts a program into the guest.
+    pub fn install(&self, path: &Path, to: &str) {
+        let mut child = self.guest_process(&format!("cat > {to} && chmod +x {to}"));
+        child.0.stdin.take().unwrap().write_all(&std::fs::read(path).unwrap()).unwrap();
+        let status = within(BOOT, "a copy into the guest", || child.ended());
+        assert!(status.success());
+    }
+
+    pub fn data(&self) -> PathBuf {
+        Path::new(&std::env::var_os("XDG_DATA_HOME").expect("run by cargo xtask test"))
+            .join("inlay")
+            .join(&self.name)
+    }
+
+    pub fn runtime(&self) -> PathBuf {
+        let base = std::env::var_os("XDG_RUNTIME_DIR").expect("run by cargo xtask test");
+        Path::new(&base).join("inlay").join(&self.name)
+    }
+
+    pub fn api(&self) -> PathBuf {
+        self.runtime().join("windows.sock")
+    }
+
+    pub fn logs(&self) -> String {
+        let tail = |name: &str| {
+            let text = std::fs::read(self.data().join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines: Vec<&str> = text.lines().rev().take(15).collect();
+            format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        ["machine.log", "windows.log", "serial.log"].map(tail).concat()
+    }
+
+    /// What `inlay list` says of it.
+    pub fn listed(&self) -> serde_json::Value {
+        let all: serde_json::Value = serde_json::from_str(&self.ok(&["list", "--json"])).unwrap();
+        let mine = all.as_array().unwrap().iter().find(|m| m["name"] == self.name.as_str());
+        mine.unwrap_or_else(|| panic!("{} is not listed: {all}", self.name)).clone()
+    }
+
+    pub fn pid(&self) -> Pid {
+        let pid = self.listed()["pid"].as_i64().expect("the machine runs");
+        Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+    }
+
+    /// The descendant of the machine process whose command line has a word.
+    pub fn process(&self, word: &str) -> Pid {
+        eventually(&format!("the process {word}"), || {
+            descendants(self.pid()).into_iter().find(|p| says(*p, word))
+        })
+    }
+
+    /// Both disks are clean after at most a journal replay.
+    pub fn disks_are_sound(&self) {
+        let dir = tempfile::tempdir_in(self.data()).unwrap();
+        let root = dir.path().join("root.raw");
+        let run = |name: &str, arguments: &[&Path]| {
+            let out = Command::new(name).args(arguments).output().unwrap();
+            let text =
+                String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+            (out.status.code(), text)
+        };
+        let path = Path::new;
+        let disk = self.data().join("disk.qcow2");
+        // A QEMU that was just killed holds its locks until its last thread is gone.
+        eventually("the copy of the root disk", || {
+            let (status, text) = run("qemu-img", &[path("convert"), path("-O"), path("raw"), &disk, &root]);
+            assert!(status == Some(0) || text.contains("lock"), "{text}");
+            (status == Some(0)).then_some(())
+        });
+        for image in [root, self.data().join("home.raw")] {
+            let (status, text) = run("e2fsck", &[path("-p"), &image]);
+            assert!(matches!(status, Some(0 | 1)), "{}: {status:?} {text}", image.display());
+            let (status, text) = run("e2fsck", &[path("-fn"), &image]);
+            assert_eq!(status, Some(0), "{}: {text}", image.display());
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let _ = self.output(&["delete", "--force", &self.name]);
+    }
+}
+
+/// Apps are typed into, resized and closed; the machine stops cleanly.
+pub fn apps(engine: &'static str) {
+    let xvfb = Xvfb::start();
+    let machine = Machine::create_for(engine, "apps", Some(&xvfb.display));
+    machine.start();
+
+    let script =
+        "read line; echo \"$line\" > typed; trap 'stty size > sizes' WINCH; while :; do read -t 1 x; done";
+    machine.ok(&["run", &machine.name, "foot", "--title=guest foot", "bash", "-c", script]);
+    let window = xvfb.find("guest foot");
+    xvfb.click(&window);
+    // The app's shell must be there before it can read.
+    within(BOOT, "the shell in the guest's terminal", || {
+        machine.guest("pgrep -x bash || true").lines().next().map(str::to_owned)
+    });
+    xvfb.type_text("Hello, guest: {1+1} \"2\"\n");
+    let typed = within(BOOT, "the typed line", || {
+        let text = machine.guest("cat typed 2>/dev/null || true");
+        text.ends_with('\n').then_some(text)
+    });
+    assert_eq!(typed, "Hello, guest: {1+1} \"2\"\n");
+
+    let size = |not: &str| {
+        within(BOOT, "a new size of the terminal", || {
+            let text = machine.guest("cat sizes 2>/dev/null || true");
+            (!text.is_empty() && text != not).then_some(text)
+        })
+    };
+    xvfb.xdotool(&["windowsize", &window, "560", "330"]);
+    let small = size("");
+    xvfb.xdotool(&["windowsize", &window, "1000", "640"]);
+    let large = size(&small);
+    let numbers = |text: &str| -> Vec<u32> { text.split_whitespace().map(|n| n.parse().unwrap()).collect() };
+    let (small, large) = (numbers(&small), numbers(&large));
+    assert!(large[0] > small[0] && large[1] > small[1], "{small:?} {large:?}");
+    let class = xvfb.tool("xprop", &["-id", &window, "WM_CLASS"]);
+    assert!(class.contains(&format!("\"inlay.{}.foot\"", machine.name)), "{class}");
+
+    xvfb.click(&window);
+    xvfb.xdotool(&["key", "alt+F4"]);
+    within(BOOT, "the end of the closed app", || {
+        machine.guest("pgrep -x foot || true").is_empty().then_some(())
+    });
+    assert!(xvfb.is_gone("guest foot"));
+
+    let script = "while [ ! -e end ]; do sleep 0.2; done";
+    machine.ok(&["run", &machine.name, "foot", "--title=ends itself", "sh", "-c", script]);
+    xvfb.find("ends itself");
+    machine.guest("touch end");
+    within(BOOT, "the window's end", || xvfb.is_gone("ends itself").then_some(()));
+
+    machine.guest("echo kept > kept && sync");
+    machine.ok(&["stop", &machine.name]);
+    assert_eq!(machine.listed()["state"], "stopped");
+    machine.disks_are_sound();
+}
+
+/// Known pixels arrive exactly, and windows survive restarts of window process and agent.
+pub fn pixels(engine: &'static str) {
+    let machine = Machine::create_for(engine, "pixels", None);
+    machine.start();
+    machine.install(&program("inlay-pattern"), "/tmp/inlay-pattern");
+    let wayland = "export XDG_RUNTIME_DIR=/run/user/1000; export WAYLAND_DISPLAY=$(cd $XDG_RUNTIME_DIR; ls | grep -E '^(inlay|wayland)-[0-9]+$' | head -1);";
+    let mut client = Steps::new(machine.guest_process(&format!("{wayland} exec /tmp/inlay-pattern steps")));
+    let counters = || api::counters(&machine.api()).unwrap();
+    let title = "pattern steps";
+    let whole = u64::from(4 * WIDTH * HEIGHT);
+
+    let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+    shows(&machine.api(), title, &bytes);
+    assert_eq!(counters().uploaded_bytes, whole, "the first commit is whole");
+    client.step("pixel");
+    pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+    shows(&machine.api(), title, &bytes);
+    assert_eq!(counters().uploaded_bytes, whole + 4, "one pixel");
+    client.step("rects");
+    for rect in [[0, 0, 17, 3], [200, 100, 33, 55]] {
+        pattern::paint(&mut bytes, WIDTH, rect, 3);
+    }
+    shows(&machine.api(), title, &bytes);
+    let damage = 4 * (17 * 3 + 33 * 55);
+    assert_eq!(counters().uploaded_bytes, whole + 4 + damage, "two rectangles");
+    client.step("subsurface");
+    let above = pattern::picture(5, 57, 31);
+    pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
+    shows(&machine.api(), title, &bytes);
+    client.step("full");
+    let mut bytes = pattern::picture(4, WIDTH, HEIGHT);
+    pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
+    shows(&machine.api(), title, &bytes);
+    let after = counters();
+    assert_eq!(after.dropped, 0);
+    assert!(after.socket_bytes < 16_384, "no pixel went through a socket: {} bytes", after.socket_bytes);
+    let agent = after.agent.expect("the agent's counters");
+    assert!(agent.socket_bytes < 16_384 && agent.copied_bytes < 4 * whole, "{agent:?}");
+
+    // The window process dies: another one shows the same.
+    let first = machine.process("inlay windows");
+    rustix::process::kill_process(first, Signal::KILL).unwrap();
+    within(BOOT, "another window process", || (machine.process("inlay windows") != first).then_some(()));
+    within(BOOT, "the window", || {
+        api::windows(&machine.api()).ok()?.iter().any(|w| w.title == title).then_some(())
+    });
+    shows(&machine.api(), title, &bytes);
+
+    // The agent dies: its service comes back, the windows close and the user is told.
+    // The command's own stream goes with it.
+    let _ = machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-f", "agent/inlay-agent"]);
+    within(BOOT, "the windows' end", || api::windows(&machine.api()).ok()?.is_empty().then_some(()));
+    within(BOOT, "the agent's return", || {
+        let out = machine.output(&["exec", &machine.name, "--", "echo", "back"]);
+        (out.stdout == b"back\n").then_some(())
+    });
+    let log = std::fs::read_to_string(machine.data().join("windows.log")).unwrap();
+    assert!(log.contains("windows were closed"), "{log}");
+    drop(client);
+    machine.ok(&["stop", &machine.name]);
+    machine.disks_are_sound();
+}

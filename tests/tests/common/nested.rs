@@ -1,0 +1,26 @@
+//! Tests that need a working KVM: here where there is one, else in a nested machine that has it.
+
+use std::process::Command;
+
+use inlay_vmm_core::engine::kvm::probe;
+
+use super::program;
+
+/// Set for tests that run in the nested machine.
+const INSIDE: &str = "INLAY_NESTED";
+
+/// Runs this test in the nested machine and gives true, unless it can run here: then false.
+pub fn elsewhere(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() || probe().is_ok() {
+        return false;
+    }
+    let mut command = Command::new(program("inlay-nested"));
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "in the nested machine: {text}");
+    // A filter that matches nothing succeeds as well.
+    assert!(text.contains("1 passed"), "{text}");
+    true
+}

@@ -1,0 +1,148 @@
+//! `net` (virtio 1.2, section 5.1): a network card whose other end is a stream socket of frames, each behind its length (4
+//! bytes, big-endian), as passt and QEMU's `stream` speak it.
+//!
+//! Nothing queues without bound: what the host does not take waits in the guest's ring, behind one frame here; what the
+//! guest does not take waits in the socket, behind what was read once.
+
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use self::link::Link;
+use crate::virtio::{Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
+
+/// The virtio device id.
+pub const DEVICE_TYPE: u32 = 1;
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+const QUEUE_SIZE: u16 = 256;
+/// `struct virtio_net_hdr` of a modern device.
+const HEADER: usize = 12;
+/// The longest frame: 64 KiB with an Ethernet header.
+const MOST_FRAME: usize = 65_536 + 14;
+/// `VIRTIO_NET_F_MAC`.
+const MAC: u64 = 1 << 5;
+
+/// The device.
+#[derive(Debug)]
+pub struct Net {
+    link: Link,
+    mac: [u8; 6],
+    /// The driver has no buffer for what came.
+    full: bool,
+}
+
+impl Net {
+    /// A card with this address, whose frames go to and come from `socket`.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn new(socket: OwnedFd, mac: [u8; 6]) -> io::Result<Self> {
+        Ok(Self { link: Link::new(socket)?, mac, full: false })
+    }
+
+    fn receive(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
+        let mut used = false;
+        self.full = false;
+        loop {
+            if self.link.frame().is_none() && !self.link.read() {
+                return Ok(used);
+            }
+            let Some(frame) = self.link.frame() else { continue };
+            let Some(mut chain) = queue.pop(mem)? else {
+                self.full = true;
+                return Ok(used);
+            };
+            // No checksum or segmentation is left to the driver; one buffer holds it all.
+            let mut header = [0; HEADER];
+            header[10] = 1;
+            if chain.writable_len() >= HEADER + frame.len() {
+                chain.write(mem, &header).map_err(|source| queue.chain_error(source))?;
+                chain.write(mem, frame).map_err(|source| queue.chain_error(source))?;
+            } else {
+                tracing::debug!(bytes = frame.len(), "a frame does not fit into the driver's buffer");
+            }
+            let dropped = chain.written() == 0;
+            if dropped {
+                queue.undo_pop(chain);
+            } else {
+                queue.add_used(mem, chain)?;
+                used = true;
+            }
+            self.link.drop_frame();
+        }
+    }
+
+    fn transmit(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
+        let mut used = false;
+        while self.link.takes() {
+            let Some(mut chain) = queue.pop(mem)? else { break };
+            let mut header = [0; HEADER];
+            chain.read(mem, &mut header).map_err(|source| queue.chain_error(source))?;
+            let length = chain.readable_len();
+            if (14..=MOST_FRAME).contains(&length) {
+                let frame = self.link.next(length);
+                chain.read(mem, frame).map_err(|source| queue.chain_error(source))?;
+                self.link.send();
+            }
+            queue.add_used(mem, chain)?;
+            used = true;
+        }
+        Ok(used)
+    }
+}
+
+impl Device for Net {
+    fn device_type(&self) -> u32 {
+        DEVICE_TYPE
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE, QUEUE_SIZE]
+    }
+
+    fn features(&self) -> u64 {
+        MAC
+    }
+
+    fn config(&self) -> Vec<u8> {
+        self.mac.to_vec()
+    }
+
+    fn host_source(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.as_fd())
+    }
+
+    fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError> {
+        let mut used = QueueSet::EMPTY;
+        if wake == Wake::HostSource {
+            self.link.send();
+        }
+        if wake != Wake::Queue(RECEIVE)
+            && let Some(queue) = queues.get_mut(TRANSMIT)
+            && self.transmit(mem, queue)?
+        {
+            used.insert(TRANSMIT);
+        }
+        if wake != Wake::Queue(TRANSMIT)
+            && let Some(queue) = queues.get_mut(RECEIVE)
+            && self.receive(mem, queue)?
+        {
+            used.insert(RECEIVE);
+        }
+        self.link
+            .update(!self.full)
+            .map_err(|source| DeviceError::Host { act: "wait for the network", source })?;
+        Ok(used)
+    }
+
+    fn reset(&mut self) {
+        self.full = false;
+        self.link.drop_frame();
+        // Fails only when the descriptor is no epoll any more.
+        let _ = self.link.update(true);
+    }
+}
