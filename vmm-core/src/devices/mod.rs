@@ -1,6 +1,7 @@
 //! The virtio devices, each a folder: `device` (the [`Device`](crate::virtio::Device) and its queues), the words of the
 //! specification, its parts, tests.
 
+pub mod balloon;
 pub mod block;
 pub mod gpu;
 pub mod rng;
