@@ -4,5 +4,6 @@
 pub mod balloon;
 pub mod block;
 pub mod gpu;
+pub mod input;
 pub mod rng;
 pub mod vsock;
