@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 use vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
 use super::{Balloon, DEFLATE, INFLATE, PAGE, REPORTING, feature};
@@ -29,9 +29,12 @@ struct Bench {
 impl Bench {
     /// Memory of one file, all of it written to.
     fn new() -> Self {
-        let file = rustix::fs::memfd_create("balloon-test", MemfdFlags::CLOEXEC).unwrap();
+        let file = rustix::fs::memfd_create("balloon-test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .unwrap();
         let file = Arc::new(File::from(file));
         file.set_len(AHEAD + RAM.iter().map(|(_, size)| *size as u64).sum::<u64>()).unwrap();
+        // As the engine seals guest memory.
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
         let mut at = AHEAD;
         let regions = RAM.map(|(addr, size)| {
             let mapping = MmapRegion::from_file(FileOffset::from_arc(file.clone(), at), size).unwrap();
