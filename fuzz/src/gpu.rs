@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver};
-use inlay_vmm_core::virtio::{Mem, Wake};
+use inlay_vmm_core::virtio::{Device as _, Mem, Wake};
 use vm_memory::{GuestAddress, GuestMemory as _};
 
 use super::guest::{Guest, Input, STEPS};
@@ -89,7 +89,7 @@ impl Bench {
             }
             16 => {
                 let state = device.save();
-                device.restore(state, &self.guest.mem);
+                device.restore(state, &self.guest.mem).expect("its own state");
             }
             // A resource and pages for it, well-formed most of the time.
             17 => {

@@ -9,7 +9,7 @@ use virtio_queue::QueueT as _;
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 /// Guest memory: 32 KiB at 0, then a hole, then 4 KiB.
-const RAM: [(u64, usize); 2] = [(0, 0x8000), (0x1_0000, 0x1000)];
+pub const RAM: [(u64, usize); 2] = [(0, 0x8000), (0x1_0000, 0x1000)];
 /// Addresses that steps can name: all of memory, the hole, and a little behind.
 const REACH: u64 = 0x1_1100;
 /// Buffers lie from here on; the rings below.

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use inlay_vmm_core::devices::vsock::{Vsock, VsockConfig, VsockLimits, VsockState};
+use inlay_vmm_core::devices::vsock::{Vsock, VsockConfig, VsockLimits};
 use inlay_vmm_core::virtio::{Device as _, Wake};
 
 use super::guest::{Guest, Input, STEPS};
@@ -22,7 +22,7 @@ const LIMITS: VsockLimits = VsockLimits { connections: 6, reserved_for_host: 2, 
 pub struct Bench {
     guest: Guest,
     device: Vsock,
-    fresh: VsockState,
+    fresh: serde_json::Value,
     listeners: Vec<UnixListener>,
     host: Vec<UnixStream>,
     /// The newest packet of the guest.
@@ -74,7 +74,7 @@ impl Bench {
             }
         }
         // The next input begins with a device as new, without programs.
-        self.device.restore(&self.fresh);
+        self.device.restore(self.fresh.clone(), &self.guest.mem).expect("its own state");
         self.device.reset();
         self.host.clear();
         if connected {
@@ -104,7 +104,7 @@ impl Bench {
             16..32 => self.program(input, connected)?,
             32 => {
                 let state = self.device.save();
-                self.device.restore(&state);
+                self.device.restore(state, &self.guest.mem).expect("its own state");
             }
             // The same packet again and again: programs that do not read get a backlog.
             33 => {

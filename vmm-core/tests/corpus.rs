@@ -3,10 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 #![allow(clippy::print_stdout, reason = "shown when a test fails")]
 
+#[path = "../../fuzz/src/balloon.rs"]
+mod balloon;
+#[path = "../../fuzz/src/block.rs"]
+mod block;
+#[path = "../../fuzz/src/console.rs"]
+mod console;
 #[path = "../../fuzz/src/gpu.rs"]
 mod gpu;
 #[path = "../../fuzz/src/guest.rs"]
 mod guest;
+#[path = "../../fuzz/src/input.rs"]
+mod input;
+#[path = "../../fuzz/src/net.rs"]
+mod net;
+#[path = "../../fuzz/src/rng.rs"]
+mod rng;
 #[path = "../../fuzz/src/vsock.rs"]
 mod vsock;
 
@@ -22,9 +34,45 @@ fn replay(target: &str, mut run: impl FnMut(&[u8])) {
 }
 
 #[test]
+fn balloon() {
+    let mut bench = balloon::Bench::default();
+    replay("balloon", |data| bench.run(data));
+}
+
+#[test]
+fn block() {
+    let mut bench = block::Bench::default();
+    replay("block", |data| bench.run(data));
+}
+
+#[test]
+fn console() {
+    let mut bench = console::Bench::default();
+    replay("console", |data| bench.run(data));
+}
+
+#[test]
 fn gpu() {
     let mut bench = gpu::Bench::default();
     replay("gpu", |data| bench.run(data));
+}
+
+#[test]
+fn input() {
+    let mut bench = input::Bench::default();
+    replay("input", |data| bench.run(data));
+}
+
+#[test]
+fn net() {
+    let mut bench = net::Bench::default();
+    replay("net", |data| bench.run(data));
+}
+
+#[test]
+fn rng() {
+    let mut bench = rng::Bench::default();
+    replay("rng", |data| bench.run(data));
 }
 
 #[test]

@@ -70,6 +70,17 @@ pub enum DeviceError {
     },
 }
 
+/// Why a saved state was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It does not have the form of this device's states.
+    #[error("this is not a saved state of the device")]
+    Form(#[from] serde_json::Error),
+    /// It says what this device cannot be.
+    #[error("the saved state does not fit the device: {0}")]
+    Content(&'static str),
+}
+
 /// A virtio device as a state machine.
 ///
 /// All methods are called from one thread of the transport. None may block.
@@ -107,4 +118,22 @@ pub trait Device: Send {
 
     /// Forgets everything that the driver did since the last reset.
     fn reset(&mut self);
+
+    /// What a device made anew needs to go on from here. Accepted features, rings and guest memory are not part of it: their
+    /// owners save them. Nor is anything that only this process has (addresses, descriptors, locks).
+    fn save(&self) -> serde_json::Value;
+
+    /// Takes a saved state in place of the present one; guest memory is there already.
+    ///
+    /// # Errors
+    /// It is no state of this device. The device is as it was then.
+    fn restore(&mut self, state: serde_json::Value, mem: &Mem) -> Result<(), RestoreError>;
+}
+
+/// The JSON form of a device's state.
+pub(crate) fn to_json(state: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(state).unwrap_or_else(|error| {
+        tracing::error!(%error, "a device's state has no JSON form");
+        serde_json::Value::Null
+    })
 }

@@ -10,10 +10,13 @@ mod tests;
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
 use vm_memory::{GuestMemory as _, VolatileSlice};
 
 pub use self::image::{Format, Image, ImageConfig, ImageError};
-use crate::virtio::{Chain, ChainError, Device, DeviceError, Mem, QueueSet, Span, VirtQueue, Wake};
+use crate::virtio::{
+    Chain, ChainError, Device, DeviceError, Mem, QueueSet, RestoreError, Span, VirtQueue, Wake, to_json,
+};
 
 /// The virtio device id.
 pub const DEVICE_TYPE: u32 = 2;
@@ -75,6 +78,14 @@ impl From<vm_memory::GuestMemoryError> for Refused {
     }
 }
 
+/// What a guest knows of its disk: what is written is the image's.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockState {
+    sectors: u64,
+    read_only: bool,
+}
+
 /// The device.
 pub struct Block {
     image: Image,
@@ -91,6 +102,10 @@ impl Block {
             *to = from;
         }
         Self { image, serial: id, queue_sizes: vec![QUEUE_SIZE; queues.clamp(1, 16).into()] }
+    }
+
+    fn state(&self) -> BlockState {
+        BlockState { sectors: self.image.size() / SECTOR, read_only: self.image.is_read_only() }
     }
 
     /// Serves one chain.
@@ -253,5 +268,14 @@ impl Device for Block {
 
     fn reset(&mut self) {
         // What was written stays; a driver that resets without a flush takes what a power cut leaves at worst.
+    }
+
+    fn save(&self) -> serde_json::Value {
+        to_json(&self.state())
+    }
+
+    fn restore(&mut self, state: serde_json::Value, _mem: &Mem) -> Result<(), RestoreError> {
+        let state: BlockState = serde_json::from_value(state)?;
+        if state == self.state() { Ok(()) } else { Err(RestoreError::Content("it is of another disk")) }
     }
 }

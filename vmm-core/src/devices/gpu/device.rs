@@ -6,7 +6,9 @@ use vm_memory::{ByteValued, GuestAddress, GuestMemory, Le32};
 use super::protocol::{self as p, AttachBacking, CtrlHdr, MemEntry, Rect, ResourceCreate2d, ResourceId};
 use super::resources::{GpuLimits, Resource, RunList, Table, TableError};
 use super::{ResourceInfo, ResourceObserver};
-use crate::virtio::{Chain, ChainError, Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
+use crate::virtio::{
+    Chain, ChainError, Device, DeviceError, Mem, QueueSet, RestoreError, VirtQueue, Wake, to_json,
+};
 
 /// The virtio device id of a GPU.
 const DEVICE_TYPE: u32 = 16;
@@ -16,9 +18,13 @@ const QUEUE_SIZES: [u16; 2] = [256, 16];
 /// Page entries read from the guest at a time.
 const ENTRY_BATCH: usize = 256;
 
+/// No device lives long enough to come here.
+const MOST_GENERATIONS: u64 = 1 << 62;
+
 /// All state of the device, for save and restore.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GpuState {
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GpuState {
     next_generation: u64,
     resources: Vec<(u32, Resource)>,
 }
@@ -50,32 +56,6 @@ impl Gpu {
     /// Makes the device; `observer` learns of every backed resource.
     pub fn new(limits: GpuLimits, observer: Box<dyn ResourceObserver>) -> Self {
         Self { table: Table::new(limits), observer }
-    }
-
-    /// The state to save.
-    pub fn save(&self) -> GpuState {
-        GpuState {
-            next_generation: self.table.next_generation(),
-            resources: self.table.all().iter().map(|(id, r)| (*id, r.clone())).collect(),
-        }
-    }
-
-    /// Takes a saved state in place of the present one, and tells the observer of its resources under new generations. What no longer
-    /// passes the checks (limits, guest RAM) is left out.
-    pub fn restore(&mut self, state: GpuState, mem: &Mem) {
-        self.reset();
-        self.table.set_next_generation(state.next_generation);
-        for (id, resource) in state.resources {
-            if self.table.create(id, resource.width, resource.height, resource.format).is_err() {
-                continue;
-            }
-            let Some(backing) = resource.backing else { continue };
-            if backing.runs.iter().all(|run| in_ram(mem, run.addr, run.len))
-                && let Ok(info) = self.table.attach(id, backing.runs)
-            {
-                self.observer.backed(&info);
-            }
-        }
     }
 
     fn control(&mut self, chain: &mut Chain, mem: &Mem) -> Result<(), ChainError> {
@@ -284,5 +264,34 @@ impl Device for Gpu {
         for id in ids {
             self.unref(id);
         }
+    }
+    fn save(&self) -> serde_json::Value {
+        to_json(&GpuState {
+            next_generation: self.table.next_generation(),
+            resources: self.table.all().iter().map(|(id, r)| (*id, r.clone())).collect(),
+        })
+    }
+
+    /// The observer is told of the resources under new generations. What no longer passes the checks (limits, guest RAM) is
+    /// left out.
+    fn restore(&mut self, state: serde_json::Value, mem: &Mem) -> Result<(), RestoreError> {
+        let state: GpuState = serde_json::from_value(state)?;
+        if state.next_generation > MOST_GENERATIONS {
+            return Err(RestoreError::Content("too many generations"));
+        }
+        self.reset();
+        self.table.set_next_generation(state.next_generation);
+        for (id, resource) in state.resources {
+            if self.table.create(id, resource.width, resource.height, resource.format).is_err() {
+                continue;
+            }
+            let Some(backing) = resource.backing else { continue };
+            if backing.runs.iter().all(|run| run.len > 0 && in_ram(mem, run.addr, run.len))
+                && let Ok(info) = self.table.attach(id, backing.runs)
+            {
+                self.announce(&info);
+            }
+        }
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use device::{Gpu, GpuState};
+pub use device::Gpu;
 pub use resources::GpuLimits;
 
 /// A run of guest memory.

@@ -236,13 +236,35 @@ fn state_survives_as_json() {
     b.create(1, 4, 4);
     b.attach(1, &[(0x4000, 64)]);
     b.create(2, 5, 5);
-    let json = serde_json::to_string(&b.gpu.save()).unwrap();
+    let json = b.gpu.save().to_string();
     let mut other = Bench::new(GpuLimits::default());
-    other.gpu.restore(serde_json::from_str(&json).unwrap(), &other.driver.mem);
+    other.gpu.restore(serde_json::from_str(&json).unwrap(), &other.driver.mem).unwrap();
     let seen = other.log.take();
     assert!(matches!(&seen[..], [Seen::Backed(i)] if i.id == 1 && i.generation == 2), "{seen:?}");
     assert_eq!(other.attach(2, &[(0x5000, 100)]), p::RESP_OK_NODATA);
     assert!(other.driver.mem.check_range(GuestAddress(0x5000), 100));
+}
+
+#[test]
+fn states_that_are_none_are_refused() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 4, 4);
+    b.attach(1, &[(0x4000, 64)]);
+    let good = b.gpu.save();
+    b.log.take();
+    let mut late = good.clone();
+    late["next_generation"] = u64::MAX.into();
+    let mut longer = good.clone();
+    longer["scanouts"] = 1.into();
+    for garbage in [serde_json::Value::Null, serde_json::json!({ "resources": [] }), late, longer] {
+        assert!(b.gpu.restore(garbage, &b.driver.mem).is_err());
+    }
+    assert_eq!(b.log.take(), [], "nothing changed");
+    // Pages that this guest does not have.
+    let mut far = good;
+    far["resources"][0][1]["backing"]["runs"][0]["addr"] = (5_u64 << 20).into();
+    b.gpu.restore(far, &b.driver.mem).unwrap();
+    assert_eq!(b.log.take(), [Seen::Gone(1, 1)]);
 }
 
 #[test]

@@ -11,8 +11,10 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use self::link::Link;
-use crate::virtio::{Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
+use crate::virtio::{Device, DeviceError, Mem, QueueSet, RestoreError, VirtQueue, Wake, to_json};
 
 /// The virtio device id.
 pub const DEVICE_TYPE: u32 = 1;
@@ -25,6 +27,12 @@ const HEADER: usize = 12;
 const MOST_FRAME: usize = 65_536 + 14;
 /// `VIRTIO_NET_F_MAC`.
 const MAC: u64 = 1 << 5;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetState {
+    mac: [u8; 6],
+}
 
 /// The device.
 #[derive(Debug)]
@@ -144,5 +152,22 @@ impl Device for Net {
         self.link.drop_frame();
         // Fails only when the descriptor is no epoll any more.
         let _ = self.link.update(true);
+    }
+
+    /// Frames on their way are not part of it: the other end is the process's own, and frames may be lost.
+    fn save(&self) -> serde_json::Value {
+        to_json(&NetState { mac: self.mac })
+    }
+
+    fn restore(&mut self, state: serde_json::Value, _mem: &Mem) -> Result<(), RestoreError> {
+        let state: NetState = serde_json::from_value(state)?;
+        // The driver has read it.
+        if state.mac != self.mac {
+            return Err(RestoreError::Content("it has another address"));
+        }
+        self.full = false;
+        // Fails only when the descriptor is no epoll any more.
+        let _ = self.link.update(true);
+        Ok(())
     }
 }

@@ -125,3 +125,26 @@ fn what_no_card_sends_or_takes_is_dropped() {
     b.transmit(&[2; 14]);
     assert_eq!(b.driver.used(TRANSMIT).len(), 2);
 }
+
+#[test]
+fn state_survives_as_json() {
+    let mut b = Bench::new();
+    // One waits for a buffer.
+    b.host_sends(&[7; 60]);
+    b.wake(Wake::HostSource);
+    let state = b.net.save().to_string();
+    for garbage in ["null", "{}", "{\"mac\":[1,2,3]}", "{\"mac\":[2,0,0,1,2,4]}"] {
+        assert!(b.net.restore(serde_json::from_str(garbage).unwrap(), &b.driver.mem).is_err(), "{garbage}");
+    }
+    let (guest, host) = UnixStream::pair().unwrap();
+    host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    b.net = Net::new(guest.into(), MAC).unwrap();
+    b.host = host;
+    b.net.restore(serde_json::from_str(&state).unwrap(), &b.driver.mem).unwrap();
+    b.driver.submit(RECEIVE, &[], &[2000]);
+    b.host_sends(&[9; 60]);
+    b.wake(Wake::HostSource);
+    assert_eq!(b.driver.used(RECEIVE)[0].data[HEADER..HEADER + 60], [9; 60]);
+    b.transmit(&[3; 60]);
+    assert_eq!(b.host_gets(), [3; 60]);
+}

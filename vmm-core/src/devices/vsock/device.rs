@@ -16,7 +16,9 @@ use super::handshake::confirm;
 use super::host::{FIRST_LOCAL_PORT, NO_PORT, READ_EVENTS, Token};
 use super::packet::{HOST_CID, Header, Key, TYPE_STREAM, op};
 use super::{VsockConfig, VsockError};
-use crate::virtio::{Chain, ChainError, Device, DeviceError, Mem, QueueSet, VirtQueue, Wake};
+use crate::virtio::{
+    Chain, ChainError, Device, DeviceError, Mem, QueueSet, RestoreError, VirtQueue, Wake, to_json,
+};
 
 /// The virtio device id of a socket device.
 const DEVICE_TYPE: u32 = 19;
@@ -35,8 +37,9 @@ const FIRST_UNPRIVILEGED_PORT: u32 = 1024;
 const EVENT_TRANSPORT_RESET: u32 = 0;
 
 /// What of the device can be saved: connections cannot, a restored guest is told that they are gone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VsockState {
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VsockState {
     next_local_port: u32,
 }
 
@@ -92,18 +95,6 @@ impl Vsock {
             tell_reset: false,
             warnings_left: MAX_WARNINGS,
         })
-    }
-
-    /// The state to save.
-    pub fn save(&self) -> VsockState {
-        VsockState { next_local_port: self.next_local_port }
-    }
-
-    /// Takes a saved state; the guest is told that its connections are gone.
-    pub fn restore(&mut self, state: &VsockState) {
-        self.reset();
-        self.next_local_port = state.next_local_port.max(FIRST_LOCAL_PORT);
-        self.tell_reset = true;
     }
 
     pub(super) fn guest_cid(&self) -> u64 {
@@ -363,6 +354,22 @@ impl Device for Vsock {
         self.resets.clear();
         self.guest_opened = 0;
         self.tell_reset = false;
+    }
+
+    fn save(&self) -> serde_json::Value {
+        to_json(&VsockState { next_local_port: self.next_local_port })
+    }
+
+    /// The guest is told that its connections are gone.
+    fn restore(&mut self, state: serde_json::Value, _mem: &Mem) -> Result<(), RestoreError> {
+        let state: VsockState = serde_json::from_value(state)?;
+        if !(FIRST_LOCAL_PORT..NO_PORT).contains(&state.next_local_port) {
+            return Err(RestoreError::Content("the next port is not one of the host's"));
+        }
+        self.reset();
+        self.next_local_port = state.next_local_port;
+        self.tell_reset = true;
+        Ok(())
     }
 }
 

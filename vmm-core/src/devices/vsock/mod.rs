@@ -28,7 +28,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub use device::{Vsock, VsockState};
+pub use device::Vsock;
 
 /// How a vsock device is set up.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use serde_json::json;
 use vm_memory::ByteValued;
 
 use super::packet::{Header, Key, op, shutdown};
@@ -448,11 +449,20 @@ fn reset_and_restore() {
     b.device.reset();
     host.set_nonblocking(false).unwrap();
     assert_eq!(host.read(&mut [0]).unwrap(), 0);
-    let state = serde_json::to_string(&b.device.save()).unwrap();
-    b.device.restore(&serde_json::from_str(&state).unwrap());
+    let state = b.device.save().to_string();
+    b.device.restore(serde_json::from_str(&state).unwrap(), &b.driver.mem).unwrap();
     b.driver.submit(2, &[], &[4]);
     b.driver.drive(&mut b.device, Wake::Queue(2)).unwrap();
     assert_eq!(b.driver.used(2)[0].data, [0; 4]);
+    for garbage in
+        [json!(null), json!({ "next_local_port": 9 }), json!({ "next_local_port": u32::MAX }), json!({})]
+    {
+        assert!(b.device.restore(garbage, &b.driver.mem).is_err());
+    }
+    // What was refused changed nothing: the guest hears of no second end.
+    b.driver.submit(2, &[], &[4]);
+    b.driver.drive(&mut b.device, Wake::Queue(2)).unwrap();
+    assert!(b.driver.used(2).is_empty());
 }
 
 #[test]
