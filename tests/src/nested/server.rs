@@ -75,7 +75,7 @@ fn start(folder: &std::path::Path, kernel: &std::path::Path, initramfs: &std::pa
         "2",
     ]);
     // By its usual family and model LLVM, and with it the software renderer, takes it for a processor without 64 bits.
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off,family=15,model=107"]);
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off,family=23,model=1"]);
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     command
         .args(["-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off audit=0 random.trust_cpu=on"]);
