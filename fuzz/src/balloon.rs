@@ -51,7 +51,7 @@ impl Bench {
     /// Runs one input.
     pub fn run(&mut self, data: &[u8]) {
         let mut input = Input(data);
-        let mut device = Balloon::new();
+        let mut device = Balloon::new().expect("a device");
         self.guest.begin(input.byte().unwrap_or(4));
         device.accept_features(REPORTING);
         for _ in 0..STEPS {

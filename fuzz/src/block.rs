@@ -28,7 +28,7 @@ impl Default for Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let disks = [false, true].map(|read_only| {
             let path = folder.path().join(if read_only { "fixed" } else { "disk" });
-            std::fs::write(&path, &FILLED).expect("an image");
+            std::fs::write(&path, FILLED).expect("an image");
             let file = File::options().read(true).write(true).open(&path).expect("the image");
             let image = ImageConfig { path, format: Format::Raw, read_only, backing_folders: Vec::new() };
             (Block::new(Image::open(&image).expect("an image"), "fuzz", 2), file)

@@ -75,7 +75,7 @@ pub fn checks() -> Vec<Check> {
         keyring(),
     ]);
     all.extend((!rustix::process::geteuid().is_root()).then(user_namespace));
-    all.extend([kvm(), network(), graphics(), display()]);
+    all.extend([kvm(), network(), isolation(), graphics(), display()]);
     all
 }
 
@@ -98,6 +98,21 @@ pub fn report(out: &mut dyn Write) -> io::Result<bool> {
 fn install(packages: &str) -> String {
     let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
     format!("{sudo}apt-get install {packages}")
+}
+
+fn isolation() -> Check {
+    const WHAT: &str = "isolation";
+    match crate::machine::landlock_version() {
+        Some(version) => {
+            Check::good(WHAT, format!("machines reach only their own files (Landlock {version})"))
+        }
+        None => Check::bad(
+            WHAT,
+            State::Note,
+            "this kernel has no Landlock: machine processes can reach your files",
+            "a kernel with Landlock (Linux 5.13 or newer, with `landlock` in its `lsm=` list)",
+        ),
+    }
 }
 
 fn qemu_works() -> Check {

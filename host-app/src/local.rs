@@ -26,7 +26,7 @@ use crate::api::{ApiError, Display};
 use crate::machine::Sockets;
 use crate::machine::control::{AgentEvent, Control};
 use crate::machine::wait::{earlier, wait};
-use crate::machine::windows::{NoDisplay, WindowCommand, WindowProcess};
+use crate::machine::windows::{Direct, NoDisplay, WindowCommand, WindowProcess};
 use crate::paths::Folders;
 use crate::process;
 use crate::signals::Signals;
@@ -55,13 +55,15 @@ pub fn run(folders: &Folders, argv: Vec<String>, display: &Display) -> anyhow::R
     let sockets = Sockets::new(&folder.path);
     let control =
         Control::open(&sockets.control(), Capabilities::MEMFD).context("cannot open the control socket")?;
-    let mut windows = WindowProcess::new(WindowCommand {
+    let log = folder.path.join("windows.log");
+    let starter = Direct::new(WindowCommand {
         program: process::own_binary()?,
         label: "local".into(),
         runtime: folder.path.clone(),
         local: true,
-        log: folder.path.join("windows.log"),
+        log: log.clone(),
     });
+    let mut windows = WindowProcess::new(Box::new(starter), log);
     windows.show(display)?;
     let agent = Agent::start(&agent_program, &folder.path)?;
     let until = Some(Instant::now() + AGENT_START);

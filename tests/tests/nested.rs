@@ -85,7 +85,7 @@ fn processors_network_and_pause_on_our_engine() {
     let _ = ticker.0.kill();
     machine.guest("echo kept > kept && sync");
     machine.ok(&["stop", &machine.name]);
-    machine.disks_are_sound();
+    machine.disks_were_left_in_order();
     machine.start();
     assert_eq!(machine.guest("cat kept"), "kept\n");
     machine.ok(&["stop", &machine.name]);

@@ -1,4 +1,4 @@
-//! The processes behind the command line: `machine` and `windows`.
+//! The processes behind the command line: `machine`, `launcher` and `windows`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::power::{ERROR, LISTENING, RUNNING};
-use super::{MachineArgs, WindowsArgs, resolve};
+use super::{LauncherArgs, MachineArgs, WindowsArgs, resolve};
 use crate::api::Display;
-use crate::machine::{self, MachineError, Options, Sockets};
-use crate::process::one_line;
+use crate::machine::windows::WindowCommand;
+use crate::machine::{self, MachineError, Options, Sockets, launcher};
+use crate::process::{self, one_line};
 use crate::windows::{self, Screen};
 
 /// Logs go to standard error, which the starting process points at a file; `INLAY_LOG` says which.
@@ -33,8 +34,8 @@ pub(super) fn machine(args: &MachineArgs) -> anyhow::Result<ExitCode> {
         engine: args.begin.engine,
     };
     let mut told = false;
-    let end = machine::run(&folders, &name, &options, || {
-        tell(LISTENING);
+    let end = machine::run(&folders, &name, &options, |note| {
+        tell(&format!("{LISTENING}{}", one_line(note.unwrap_or_default())));
         told = true;
     });
     if let Err(error) = &end
@@ -74,5 +75,14 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
         screen: if args.headless { Screen::Headless } else { Screen::Auto },
     })
     .context("cannot show windows")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn launcher(args: LauncherArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr("info");
+    let LauncherArgs { label, runtime, log } = args;
+    let program = process::own_binary()?;
+    launcher::serve(WindowCommand { program, label, runtime, local: false, log })
+        .context("the machine process does not speak as it should")?;
     Ok(ExitCode::SUCCESS)
 }

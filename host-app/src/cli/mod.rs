@@ -76,6 +76,9 @@ enum Command {
     /// Internal: show windows (the window process)
     #[command(hide = true)]
     Windows(WindowsArgs),
+    /// Internal: start window processes for a machine process
+    #[command(hide = true)]
+    Launcher(LauncherArgs),
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +205,18 @@ struct WindowsArgs {
     headless: bool,
 }
 
+#[derive(Debug, Args)]
+struct LauncherArgs {
+    /// The machine
+    label: String,
+    /// Folder of its sockets
+    #[arg(long)]
+    runtime: PathBuf,
+    /// Where window processes log
+    #[arg(long)]
+    log: PathBuf,
+}
+
 /// Does what the command line asks.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -230,6 +245,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Screenshot(args) => picture::screenshot(args),
         Command::Machine(args) => internal::machine(&args),
         Command::Windows(args) => internal::windows(args),
+        Command::Launcher(args) => internal::launcher(args),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::machine::{Sockets, check_exists};
 use crate::paths::{Folders, MachineName, MachinePaths};
 use crate::process;
 
-/// Words that a machine process says first.
-pub(super) const LISTENING: &str = "listening";
+/// Words that a machine process says first. What the user should know follows the first of them.
+pub(super) const LISTENING: &str = "listening ";
 pub(super) const RUNNING: &str = "running";
 pub(super) const ERROR: &str = "error ";
 
@@ -74,8 +74,14 @@ fn spawn(paths: &MachinePaths, begin: &BeginArgs) -> anyhow::Result<bool> {
     let out = child.stdout.take().context("the machine process has no output")?;
     let mut line = String::new();
     BufReader::new(out.take(4096)).read_line(&mut line)?;
+    if let Some(note) = line.strip_prefix(LISTENING) {
+        if !note.trim().is_empty() {
+            // Standard error may be closed.
+            let _ = writeln!(std::io::stderr(), "inlay: {}", note.trim());
+        }
+        return Ok(true);
+    }
     match line.trim_end() {
-        LISTENING => Ok(true),
         RUNNING => {
             child.wait()?;
             Ok(false)

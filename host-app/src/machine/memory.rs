@@ -29,6 +29,8 @@ const AHEAD: usize = 4 * 1024 * 1024;
 /// Guest RAM and resources now.
 #[derive(Debug, Default)]
 struct Table {
+    /// RAM anew, which the main loop has not looked at.
+    mapped: Option<Vec<RamRegion>>,
     regions: Vec<(Region, Arc<OwnedFd>)>,
     /// Counts changes of the regions.
     epoch: u64,
@@ -86,18 +88,26 @@ impl ResourceObserver for Observer {
 
 impl MemoryObserver for Observer {
     fn memory_changed(&mut self, regions: &[RamRegion]) {
-        let opened = regions.iter().map(read_only).collect::<io::Result<Vec<_>>>();
+        // Opened by the main loop: a device's thread may open nothing.
         let mut table = self.0.table();
-        match opened {
-            Ok(regions) => table.regions = regions,
-            Err(error) => {
-                tracing::error!(%error, "guest memory cannot be given to the window process");
-                table.regions.clear();
-            }
-        }
-        table.epoch += 1;
+        table.mapped = Some(regions.to_vec());
         drop(table);
         self.0.wake();
+    }
+}
+
+impl Table {
+    /// Takes RAM anew.
+    fn look(&mut self) {
+        let Some(mapped) = self.mapped.take() else { return };
+        match mapped.iter().map(read_only).collect::<io::Result<Vec<_>>>() {
+            Ok(regions) => self.regions = regions,
+            Err(error) => {
+                tracing::error!(%error, "guest memory cannot be given to the window process");
+                self.regions.clear();
+            }
+        }
+        self.epoch += 1;
     }
 }
 
@@ -169,6 +179,7 @@ impl MemoryServer {
             self.clients.push(Client { connection, epoch: 0, known: HashMap::new(), todo });
         }
         let mut table = self.shared.table();
+        table.look();
         let changed = std::mem::take(&mut table.changed);
         for id in changed {
             if table.resources.contains_key(&id) {

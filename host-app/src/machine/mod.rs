@@ -23,10 +23,12 @@ pub mod control;
 pub mod door;
 pub mod engine;
 pub mod guest;
+pub mod launcher;
 pub mod memory;
 pub mod record;
 mod requests;
 mod running;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 pub mod wait;
@@ -39,6 +41,7 @@ use inlay_protocol::ports;
 use inlay_vmm_core::engine::qemu::QemuError;
 
 pub use self::running::{End, Running};
+pub use self::sandbox::landlock_version;
 use crate::api::Display;
 use crate::config::Engine;
 use crate::create::CreateError;
@@ -194,7 +197,7 @@ pub fn check_exists(paths: &MachinePaths) -> Result<(), CreateError> {
 /// Runs a machine until its guest is off. Must be called on the main thread: the window process dies with the calling
 /// thread.
 ///
-/// `listening` is called when command lines can connect.
+/// `listening` is called when command lines can connect, with what the user should know, if there is something.
 ///
 /// # Errors
 /// It could not be started, or failed.
@@ -202,7 +205,7 @@ pub fn run(
     folders: &Folders,
     name: &MachineName,
     options: &Options,
-    listening: impl FnOnce(),
+    listening: impl FnOnce(Option<&str>),
 ) -> Result<(), MachineError> {
     let paths = folders.machine(name);
     check_exists(&paths)?;
@@ -236,7 +239,7 @@ fn hold(
     folders: &Folders,
     paths: &MachinePaths,
     options: &Options,
-    listening: impl FnOnce(),
+    listening: impl FnOnce(Option<&str>),
 ) -> Result<(), MachineError> {
     record::clean(paths.runtime());
     paths.make_runtime()?;
@@ -245,10 +248,11 @@ fn hold(
         .map_err(MachineError::system("cannot write into the machine's folder"))?;
     let sockets = Sockets::new(paths.runtime());
     let mut running = Running::new(paths, options)?;
-    let guest = engine::start(folders, paths.name(), options.engine, &sockets, &running.memory_observer())?;
+    let observer = running.memory_observer();
+    let (guest, note) = engine::start(folders, paths.name(), options.engine, &sockets, &observer)?;
     tracing::info!(engine = guest.engine(), pid = guest.pid(), "the guest is on");
     running.open().map_err(MachineError::system("cannot open the machine's socket"))?;
-    listening();
+    listening(note.as_deref());
     match running.run(guest) {
         End::Off => Ok(()),
         End::Failed(reason) => Err(MachineError::Failed(reason)),

@@ -13,6 +13,7 @@ use super::clients::{Clients, Doing};
 use super::control::{AgentEvent, Control};
 use super::door::{Arrival, Door};
 use super::guest::{Ended, Guest};
+use super::launcher::Launcher;
 use super::memory::{MemoryServer, Observer};
 use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
@@ -91,13 +92,15 @@ impl Running {
         let log = windows::log(paths.data());
         // What an earlier run said is of no use as a reason.
         let _ = std::fs::remove_file(&log);
-        let mut windows = WindowProcess::new(WindowCommand {
+        let launcher = Launcher::start(&WindowCommand {
             program: process::own_binary()?,
             label: paths.name().to_string(),
             runtime: paths.runtime().into(),
             local: false,
-            log,
+            log: log.clone(),
         });
+        let launcher = launcher.map_err(socket("cannot start the launcher of window processes"))?;
+        let mut windows = WindowProcess::new(Box::new(launcher), log);
         if options.display != api::Display::Any {
             // Fails only for `Any`.
             let _ = windows.show(&options.display);

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::api::Display;
 use crate::process;
 
@@ -66,9 +68,73 @@ impl WindowCommand {
     }
 }
 
+/// Starts one window process at a time and knows how it ended.
+pub trait Starter: std::fmt::Debug + Send {
+    /// Starts it; its process id, and a descriptor that is readable at its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    fn start(&mut self, display: &Display) -> io::Result<(u32, OwnedFd)>;
+
+    /// How it ended, if it did.
+    fn ended(&mut self) -> Option<String>;
+
+    /// Ends it.
+    fn end(&mut self);
+}
+
+/// Starts it as a child of this process.
+#[derive(Debug)]
+pub struct Direct {
+    command: WindowCommand,
+    child: Option<Child>,
+}
+
+impl Direct {
+    /// Starts nothing yet.
+    #[must_use]
+    pub fn new(command: WindowCommand) -> Self {
+        Self { command, child: None }
+    }
+}
+
+impl Starter for Direct {
+    fn start(&mut self, display: &Display) -> io::Result<(u32, OwnedFd)> {
+        self.end();
+        let child = self.child.insert(self.command.spawn(display)?);
+        match process::pidfd(child) {
+            Ok(pidfd) => Ok((child.id(), pidfd)),
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.child = None;
+        Some(status.to_string())
+    }
+
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    pid: u32,
     pidfd: OwnedFd,
     since: Instant,
 }
@@ -76,7 +142,8 @@ struct Running {
 /// Keeps the window process alive.
 #[derive(Debug)]
 pub struct WindowProcess {
-    command: WindowCommand,
+    starter: Box<dyn Starter>,
+    log: PathBuf,
     wanted: Option<Display>,
     running: Option<Running>,
     retry: Option<Instant>,
@@ -85,10 +152,10 @@ pub struct WindowProcess {
 }
 
 impl WindowProcess {
-    /// Starts nothing yet.
+    /// Starts nothing yet. What the process says goes to `log`.
     #[must_use]
-    pub fn new(command: WindowCommand) -> Self {
-        Self { command, wanted: None, running: None, retry: None, quick_deaths: 0, failed: None }
+    pub fn new(starter: Box<dyn Starter>, log: PathBuf) -> Self {
+        Self { starter, log, wanted: None, running: None, retry: None, quick_deaths: 0, failed: None }
     }
 
     /// Shows windows there from now on. What runs on a screen stays there; what runs without one moves to a screen.
@@ -116,7 +183,7 @@ impl WindowProcess {
     /// Process that shows windows.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.child.id())
+        self.running.as_ref().map(|running| running.pid)
     }
 
     /// Why windows are not shown, when they should be.
@@ -138,8 +205,9 @@ impl WindowProcess {
 
     /// Notices its end, and starts it again when the wait is over.
     pub fn turn(&mut self) {
-        if let Some(running) = &mut self.running
-            && let Ok(Some(status)) = running.child.try_wait()
+        if let Some(running) = &self.running
+            && is_over(&running.pidfd)
+            && let Some(status) = self.starter.ended()
         {
             let lived = running.since.elapsed();
             self.running = None;
@@ -154,29 +222,19 @@ impl WindowProcess {
     pub fn end(&mut self) {
         self.wanted = None;
         self.retry = None;
-        if let Some(mut running) = self.running.take() {
-            // It may have ended by itself; then there is nothing to kill.
-            let _ = running.child.kill();
-            let _ = running.child.wait();
+        if self.running.take().is_some() {
+            self.starter.end();
         }
     }
 
     fn start(&mut self) {
         self.retry = None;
         let Some(display) = &self.wanted else { return };
-        let spawned = self.command.spawn(display).and_then(|mut child| match process::pidfd(&child) {
-            Ok(pidfd) => Ok(Running { child, pidfd, since: Instant::now() }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        });
-        match spawned {
-            Ok(running) => {
-                tracing::info!(pid = running.child.id(), "the window process starts");
+        match self.starter.start(display) {
+            Ok((pid, pidfd)) => {
+                tracing::info!(pid, "the window process starts");
                 self.failed = None;
-                self.running = Some(running);
+                self.running = Some(Running { pid, pidfd, since: Instant::now() });
             }
             Err(error) => {
                 self.died(&format!("the window process cannot be started: {error}"), Duration::ZERO)
@@ -186,7 +244,7 @@ impl WindowProcess {
 
     fn died(&mut self, what: &str, lived: Duration) {
         // Its own words, if it had last ones; what it logged before is no reason.
-        let words = process::last_line(&self.command.log);
+        let words = process::last_line(&self.log);
         let words = words.as_deref().and_then(|line| line.strip_prefix("inlay: "));
         let why = words.map_or_else(|| what.to_owned(), |words| format!("{what}: {words}"));
         self.quick_deaths = if lived < QUICK { self.quick_deaths + 1 } else { 1 };
@@ -209,6 +267,12 @@ impl Drop for WindowProcess {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether the process of this descriptor has ended.
+fn is_over(pidfd: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
 }
 
 /// There is nowhere to show windows.
@@ -239,7 +303,8 @@ mod tests {
             local: false,
             log: folder.path().join("log"),
         };
-        (folder, WindowProcess::new(command))
+        let log = command.log.clone();
+        (folder, WindowProcess::new(Box::new(Direct::new(command)), log))
     }
 
     fn until(process: &mut WindowProcess, what: impl Fn(&WindowProcess) -> bool) {
@@ -259,7 +324,8 @@ mod tests {
         let first = process.pid().unwrap();
         process.show(&Display::Headless).unwrap();
         assert_eq!(process.pid(), Some(first), "it runs already");
-        process.running.as_mut().unwrap().child.kill().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         until(&mut process, |p| p.pid().is_some_and(|pid| pid != first));
         let second = process.pid().unwrap();
         process.show(&Display::Host(vec![("DISPLAY".into(), ":7".into())])).unwrap();

@@ -1,4 +1,5 @@
-//! `inlay-nested CMD [ARGS]`: runs a command in a machine that has a working `/dev/kvm`, and whose file system is this one's.
+//! `inlay-nested CMD [ARGS]`: runs a command in a machine that has a working `/dev/kvm`, and whose file system is this one's. Its
+//! status is the command's; 255 when that could not be run, 254 when the machine itself broke down meanwhile.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,6 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("inlay-nested: {error:#}");
-        ExitCode::from(255)
+        ExitCode::from(if error.is::<nested::Gone>() { nested::GONE } else { 255 })
     })
 }

@@ -31,6 +31,34 @@ use self::frames::Kind;
 /// How long level 1 may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
 
+/// Level 1 broke down while a command ran, which says nothing of the command: an emulated machine in which others run nested is
+/// no sound machine.
+#[derive(Debug)]
+pub struct Gone(String);
+
+/// The status that tells of it.
+pub const GONE: u8 = 254;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "level 1 broke down: {}", self.0)
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// What level 1's kernel said last of interest.
+fn last_words(folder: &Path) -> String {
+    let console = std::fs::read(folder.join("console.log")).unwrap_or_default();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    let bad = ["Kernel panic", "BUG:", "Oops", "Out of memory"];
+    let line = console.lines().find(|line| bad.iter().any(|word| line.contains(word)));
+    line.map_or_else(
+        || format!("see {}", folder.join("console.log").display()),
+        |line| line.trim().to_owned(),
+    )
+}
+
 /// What to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -62,7 +90,9 @@ pub fn run(words: Vec<String>) -> Result<ExitCode> {
     };
     frames::write(&mut stream, Kind::Order, &serde_json::to_vec(&order)?)?;
     loop {
-        let (kind, bytes) = frames::read(&mut stream).context("level 1 is gone")?;
+        let Ok((kind, bytes)) = frames::read(&mut stream) else {
+            return Err(Gone(last_words(&folder()?)).into());
+        };
         match kind {
             Kind::Out => std::io::stdout().write_all(&bytes)?,
             Kind::Err => std::io::stderr().write_all(&bytes)?,

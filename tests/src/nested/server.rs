@@ -26,6 +26,8 @@ pub fn serve() -> Result<()> {
     let port = folder.join("port");
     let _ = std::fs::remove_file(&port);
     let listener = UnixListener::bind(&port)?;
+    // The one before may tell why it broke down.
+    let _ = std::fs::rename(folder.join("console.log"), folder.join("console.log.old"));
     let mut qemu = Qemu(start(&folder, &kernel, &initramfs)?);
     let mut level1 = accept(&listener, &mut qemu)?;
     match frames::read(&mut level1).context("level 1 ended while it booted")? {

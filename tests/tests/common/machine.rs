@@ -136,12 +136,6 @@ impl Machine {
     pub fn disks_are_sound(&self) {
         let dir = tempfile::tempdir_in(self.data()).unwrap();
         let root = dir.path().join("root.raw");
-        let run = |name: &str, arguments: &[&Path]| {
-            let out = Command::new(name).args(arguments).output().unwrap();
-            let text =
-                String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-            (out.status.code(), text)
-        };
         let path = Path::new;
         let disk = self.data().join("disk.qcow2");
         // A QEMU that was just killed holds its locks until its last thread is gone.
@@ -153,10 +147,62 @@ impl Machine {
         for image in [root, self.data().join("home.raw")] {
             let (status, text) = run("e2fsck", &[path("-p"), &image]);
             assert!(matches!(status, Some(0 | 1)), "{}: {status:?} {text}", image.display());
-            let (status, text) = run("e2fsck", &[path("-fn"), &image]);
-            assert_eq!(status, Some(0), "{}: {text}", image.display());
+            is_sound(&image);
         }
     }
+
+    /// Both disks were left in order: clean, with no journal to be replayed and no orphans.
+    pub fn disks_were_left_in_order(&self) {
+        for (format, disk) in
+            [("qcow2", self.data().join("disk.qcow2")), ("raw", self.data().join("home.raw"))]
+        {
+            let super_block = SuperBlock::read(format, &disk);
+            assert_eq!(super_block.number::<2>(0x38), 0xef53, "{}: no ext4", disk.display());
+            assert_eq!(super_block.number::<2>(0x3a), 1, "{}: not clean", disk.display());
+            assert_eq!(super_block.number::<4>(0x60) & 4, 0, "{}: a journal to replay", disk.display());
+            assert_eq!(super_block.number::<4>(0xe8), 0, "{}: orphans", disk.display());
+        }
+        is_sound(&self.data().join("home.raw"));
+    }
+}
+
+/// Runs a tool; its status and what it said.
+fn run(name: &str, arguments: &[&Path]) -> (Option<i32>, String) {
+    let out = Command::new(name).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    (out.status.code(), text)
+}
+
+/// ext4's, 1 KiB into the disk.
+struct SuperBlock(Vec<u8>);
+
+impl SuperBlock {
+    /// Reads it with QEMU's own tool, out of any image.
+    fn read(format: &str, disk: &Path) -> Self {
+        let path = Path::new;
+        let (status, text) = run(
+            "qemu-io",
+            &[path("-r"), path("-f"), path(format), path("-c"), path("read -v 1024 1024"), disk],
+        );
+        assert_eq!(status, Some(0), "{text}");
+        // Lines such as "00000400:  00 00 01 00 ...  ....".
+        let lines = text.lines().filter_map(|line| Some(line.split_once(":  ")?.1));
+        let bytes =
+            lines.flat_map(|line| line.split(' ').take(16)).map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        let bytes: Vec<u8> = bytes.collect();
+        assert_eq!(bytes.len(), 1024, "{text}");
+        Self(bytes)
+    }
+
+    /// The number of N bytes at this place.
+    fn number<const N: usize>(&self, at: usize) -> u64 {
+        self.0[at..at + N].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+fn is_sound(image: &Path) {
+    let (status, text) = run("e2fsck", &[Path::new("-fn"), image]);
+    assert_eq!(status, Some(0), "{}: {text}", image.display());
 }
 
 impl Drop for Machine {
@@ -222,7 +268,7 @@ pub fn apps(engine: &'static str) {
     machine.guest("echo kept > kept && sync");
     machine.ok(&["stop", &machine.name]);
     assert_eq!(machine.listed()["state"], "stopped");
-    machine.disks_are_sound();
+    machine.disks_were_left_in_order();
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.
@@ -285,5 +331,5 @@ pub fn pixels(engine: &'static str) {
     assert!(log.contains("windows were closed"), "{log}");
     drop(client);
     machine.ok(&["stop", &machine.name]);
-    machine.disks_are_sound();
+    machine.disks_were_left_in_order();
 }

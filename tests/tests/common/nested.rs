@@ -2,10 +2,13 @@
 
 use std::process::Command;
 
+use inlay_tests::nested::GONE;
 use inlay_vmm_core::engine::kvm::probe;
 
 use super::program;
 
+/// The nested machine's own kernel breaks down now and then under emulation: the test did not fail then, but did not run.
+const TRIES: u32 = 3;
 /// Set for tests that run in the nested machine.
 const INSIDE: &str = "INLAY_NESTED";
 
@@ -16,9 +19,17 @@ pub fn elsewhere(test: &str) -> bool {
     }
     let mut command = Command::new(program("inlay-nested"));
     command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let output = command.output().unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let mut tries = 0;
+    let (output, text) = loop {
+        let output = command.output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        tries += 1;
+        if output.status.code() != Some(GONE.into()) || tries == TRIES {
+            break (output, text);
+        }
+        eprintln!("{test}: once more, as {}", text.lines().last().unwrap_or_default());
+    };
     assert!(output.status.success(), "in the nested machine: {text}");
     // A filter that matches nothing succeeds as well.
     assert!(text.contains("1 passed"), "{text}");

@@ -105,6 +105,12 @@ pub trait Device: Send {
     /// Takes the driver's write to the configuration space; writes to read-only fields are ignored.
     fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
 
+    /// Whether the configuration space changed by the host's doing since the last call; the transport tells the driver. Asked
+    /// after each [`process`](Self::process).
+    fn config_changed(&mut self) -> bool {
+        false
+    }
+
     /// One descriptor that becomes readable when the host side needs the device; an epoll descriptor nests many.
     fn host_source(&self) -> Option<BorrowedFd<'_>> {
         None

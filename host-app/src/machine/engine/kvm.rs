@@ -20,7 +20,7 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name: _, config, boot, initrd, sockets, observer, serial_log } = start;
+    let Start { name: _, config, boot, initrd, sockets, observer, serial_log, sandbox } = start;
     let bases: Vec<_> = boot.base.root().parent().map(Path::to_path_buf).into_iter().collect();
     let disk = |path, format, serial: &str| {
         let image = ImageConfig { path, format, read_only: false, backing_folders: bases.clone() };
@@ -46,6 +46,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
             None
         }
     };
+    sandbox.enter();
     let machine = KvmConfig {
         cpus: config.cpus,
         memory_mib: config.memory,
@@ -59,7 +60,8 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     Ok(Box::new(KvmGuest { vmm, _network: network }))
 }
 
-/// A guest in this process. Fields are dropped in their order: first the machine, then the network that it uses.
+/// A guest in this process. Fields are dropped in their order: first the machine, whose end of the network's socket goes with
+/// it, then the network.
 struct KvmGuest {
     vmm: Vmm,
     _network: Option<Passt>,

@@ -4,7 +4,7 @@ mod kvm;
 mod network;
 mod qemu;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use inlay_protocol::ports;
 use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits};
@@ -15,6 +15,7 @@ use inlay_vmm_core::virtio::Device;
 
 use super::guest::{Ended, Guest};
 use super::memory::Observer;
+use super::sandbox::Sandbox;
 use super::{MachineError, Sockets};
 use crate::config::{Config, Engine};
 use crate::create::{self, BootFiles};
@@ -33,10 +34,12 @@ struct Start<'a> {
     sockets: &'a Sockets,
     observer: &'a Observer,
     serial_log: PathBuf,
+    /// To be entered before the guest's devices run.
+    sandbox: Sandbox,
 }
 
-/// Switches a machine's guest on, with the engine that is asked for, or else the one of its configuration. The caller holds
-/// the machine's lock.
+/// Switches a machine's guest on, with the engine that is asked for, or else the one of its configuration. When the choice is
+/// left to us and fell on QEMU, one line says why. The caller holds the machine's lock.
 ///
 /// # Errors
 /// Its configuration, files, devices or engine.
@@ -46,20 +49,28 @@ pub fn start(
     engine: Option<Engine>,
     sockets: &Sockets,
     observer: &Observer,
-) -> Result<Box<dyn Guest>, MachineError> {
+) -> Result<(Box<dyn Guest>, Option<String>), MachineError> {
     let (config, boot) = create::boot_files(folders, name)?;
     let initrd = folders.machine(name).data().join("initrd");
     create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
     let serial_log = folders.machine(name).serial_log();
-    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log };
+    let paths = folders.machine(name);
+    let sandbox = Sandbox {
+        own: vec![paths.data().into(), paths.runtime().into()],
+        parents: paths.runtime().parent().map(Path::to_path_buf).into_iter().collect(),
+        reads: boot.base.root().parent().map(Path::to_path_buf).into_iter().collect(),
+        program: None,
+    };
+    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log, sandbox };
     match engine.unwrap_or(config.engine) {
-        Engine::Kvm => kvm::start(start),
-        Engine::Qemu => qemu::start(start),
+        Engine::Kvm => Ok((kvm::start(start)?, None)),
+        Engine::Qemu => Ok((qemu::start(start)?, None)),
         Engine::Auto => match probe() {
-            Ok(_) => kvm::start(start),
+            Ok(_) => Ok((kvm::start(start)?, None)),
             Err(why) => {
-                tracing::info!("the guest runs under QEMU: {why}");
-                qemu::start(start)
+                let note = format!("the guest runs under QEMU: {why}");
+                tracing::info!("{note}");
+                Ok((qemu::start(start)?, Some(note)))
             }
         },
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::process;
 
@@ -33,6 +34,9 @@ const ARGUMENTS: [&str; 20] = [
     "--udp-ports",
     "none",
 ];
+
+/// How long its end may take.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// passt; it ends with this.
 #[derive(Debug)]
@@ -65,9 +69,12 @@ impl Passt {
 }
 
 impl Drop for Passt {
+    /// It ends by itself when the other end of its socket is closed. It is outside of the machine's sandbox, so that this
+    /// process may not end it; what lingers goes with this process.
     fn drop(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let end = Instant::now() + PATIENCE;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -16,7 +16,10 @@ use crate::create::{self, BootFiles};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, serial_log } = start;
+    let Start { name, config, boot, initrd, sockets, observer, serial_log, mut sandbox } = start;
+    // Before the devices have threads, so that it holds for them; QEMU is in it as well.
+    sandbox.program = Some(qemu::BINARY);
+    sandbox.enter();
     let devices = devices(sockets, observer)?;
     let qemu = QemuConfig {
         name: format!("inlay-{name}"),

@@ -11,9 +11,12 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 
 use self::pages::Runs;
@@ -41,9 +44,10 @@ mod feature {
 }
 
 /// The host's side of the device, from any thread.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct BalloonHandle {
     numbers: Arc<Numbers>,
+    wake: Arc<OwnedFd>,
 }
 
 #[derive(Debug, Default)]
@@ -53,9 +57,11 @@ struct Numbers {
 }
 
 impl BalloonHandle {
-    /// Asks for a balloon of so many [`PAGE`]s. The driver sees it when it looks at its configuration.
+    /// Asks for a balloon of so many [`PAGE`]s; the driver is told.
     pub fn set_target(&self, pages: u32) {
         self.numbers.target.store(pages, Ordering::Relaxed);
+        // A full counter means that the device is woken already.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     /// The [`PAGE`]s that the balloon shall have.
@@ -83,9 +89,11 @@ struct BalloonState {
 }
 
 /// The device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Balloon {
     handle: BalloonHandle,
+    /// The target that the driver was told.
+    told: u32,
     /// Whether the driver may report free pages.
     reporting: bool,
     /// The host's refusal was logged.
@@ -94,9 +102,13 @@ pub struct Balloon {
 
 impl Balloon {
     /// An empty balloon.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    ///
+    /// # Errors
+    /// The host has no descriptor for it.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let handle = BalloonHandle { numbers: Arc::default(), wake: Arc::new(wake) };
+        Ok(Self { handle, told: 0, reporting: false, warned: false })
     }
 
     /// The host's side.
@@ -174,8 +186,20 @@ impl Device for Balloon {
         self.handle.set_actual(u32::from_le_bytes(actual));
     }
 
+    fn config_changed(&mut self) -> bool {
+        let target = self.handle.target();
+        std::mem::replace(&mut self.told, target) != target
+    }
+
+    fn host_source(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.handle.wake.as_fd())
+    }
+
     fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError> {
         let mut used = QueueSet::EMPTY;
+        if wake == Wake::HostSource {
+            let _ = rustix::io::read(&self.handle.wake, &mut [0; 8]);
+        }
         let Wake::Queue(index @ (INFLATE | DEFLATE | REPORTING)) = wake else { return Ok(used) };
         let Some(queue) = queues.get_mut(index) else { return Ok(used) };
         while let Some(mut chain) = queue.pop(mem)? {

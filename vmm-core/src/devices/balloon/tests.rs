@@ -42,7 +42,7 @@ impl Bench {
             GuestRegionMmap::new(mapping, addr).unwrap()
         });
         let mem = Mem::from_regions(regions.into()).unwrap();
-        Self { driver: Driver::with_memory(3, mem), balloon: Balloon::new(), file }.filled()
+        Self { driver: Driver::with_memory(3, mem), balloon: Balloon::new().unwrap(), file }.filled()
     }
 
     fn filled(mut self) -> Self {
@@ -178,6 +178,8 @@ fn the_host_asks_and_the_driver_answers() {
     let handle = b.balloon.handle();
     handle.set_target(0x1234);
     assert_eq!(b.balloon.config(), [0x34, 0x12, 0, 0, 0, 0, 0, 0]);
+    b.driver.drive(&mut b.balloon, Wake::HostSource).unwrap();
+    assert!(b.balloon.config_changed() && !b.balloon.config_changed());
     // Only what it has is the driver's to write.
     b.balloon.write_config(0, &[9; 4]);
     b.balloon.write_config(8, &[9; 4]);
@@ -196,7 +198,7 @@ fn state_survives_as_json() {
     b.balloon.handle().set_target(77);
     b.balloon.write_config(4, &[70, 0, 0, 0]);
     let state = b.balloon.save().to_string();
-    let mut other = Balloon::new();
+    let mut other = Balloon::new().unwrap();
     other.restore(serde_json::from_str(&state).unwrap(), &b.driver.mem).unwrap();
     assert_eq!(other.config(), b.balloon.config());
     for garbage in ["null", "{\"target\":1}", "{\"target\":1,\"actual\":-1}", "[[]]"] {

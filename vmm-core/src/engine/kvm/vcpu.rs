@@ -14,6 +14,7 @@ use vmm_sys_util::ioctl_iow_nr;
 
 use super::legacy::Bus;
 use super::{Event, KvmError};
+use crate::confine;
 
 /// `struct kvm_signal_mask` with the kernel's 8 bytes of signals.
 #[repr(C)]
@@ -89,7 +90,10 @@ impl Processors {
             let (gate, bus) = (all.gate.clone(), bus.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu{index}"))
-                .spawn(move || run(vcpu, &gate, &bus))
+                .spawn(move || {
+                    let _guard = Guard(&bus);
+                    run(vcpu, &gate, &bus);
+                })
                 .map_err(|source| KvmError::Os { act: "start a processor's thread", source })?;
             all.threads.push(thread);
         }
@@ -130,6 +134,17 @@ impl Drop for Processors {
             if thread.join().is_err() {
                 tracing::error!("a processor's thread panicked");
             }
+        }
+    }
+}
+
+/// Tells of a panic: a machine does not go on without one of its processors.
+struct Guard<'a>(&'a Bus);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.tell(Event::Failed("a processor's thread panicked".into()));
         }
     }
 }
@@ -189,6 +204,7 @@ fn run(mut vcpu: VcpuFd, gate: &Gate, bus: &Bus) {
     if let Err(error) = block().and_then(|()| let_in(&vcpu)) {
         return bus.tell(Event::Failed(format!("a processor cannot be interrupted: {error}")));
     }
+    confine::here(confine::Thread::Processor);
     while gate.pass() {
         let failed = match vcpu.run() {
             Ok(VcpuExit::IoIn(port, out)) => {

@@ -82,7 +82,7 @@ impl Default for QemuConfig {
     /// A machine with two processors and 1 GiB, without kernel, disks, network or devices.
     fn default() -> Self {
         Self {
-            binary: "qemu-system-x86_64".into(),
+            binary: super::BINARY.into(),
             name: "inlay".into(),
             accel: Accel::Tcg,
             cpus: 2,

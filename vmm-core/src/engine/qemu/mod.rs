@@ -33,6 +33,8 @@ use keeper::Shared;
 
 pub use super::Exit;
 
+/// The program.
+pub const BINARY: &str = "qemu-system-x86_64";
 /// The oldest QEMU whose vhost-user GPU may work without KVM.
 const OLDEST_MAJOR: u32 = 8;
 /// How long a QEMU may take until it answers, and to answer a command.

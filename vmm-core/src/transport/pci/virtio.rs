@@ -598,7 +598,7 @@ impl State {
     }
 
     /// The device gave up: the driver has to reset it.
-    fn fail(&mut self) {
+    pub fn fail(&mut self) {
         self.status |= status::NEEDS_RESET;
         self.pending = QueueSet::EMPTY;
         self.queues.iter_mut().for_each(|queue| queue.set_active(false));
@@ -648,6 +648,9 @@ impl State {
         let Some(device) = &mut self.device else { return };
         match drive(device.as_mut(), wake, &self.mem, &mut self.queues) {
             Ok(mut outcome) => {
+                if device.config_changed() {
+                    self.config_changed();
+                }
                 self.pending = self.pending.union(outcome.again);
                 let platform = self.platform.clone();
                 while let Some(index) = outcome.notify.pop_first() {

@@ -10,6 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::virtio::Shared;
+use crate::confine;
 use crate::virtio::Wake;
 
 const POKE: u64 = 0;
@@ -34,6 +35,8 @@ impl Worker {
         let stop = Arc::new(AtomicBool::new(false));
         let (own, told) = (shared.clone(), stop.clone());
         let thread = std::thread::Builder::new().name(shared.name.clone()).spawn(move || {
+            confine::here(confine::Thread::Device);
+            let _guard = Guard(&own);
             if let Err(error) = serve(&own, &epoll, &told) {
                 tracing::error!(%error, device = own.name, "a device cannot wait for events; it stops");
             }
@@ -50,6 +53,17 @@ impl Drop for Worker {
             && thread.join().is_err()
         {
             tracing::error!(device = self.shared.name, "a device's thread panicked");
+        }
+    }
+}
+
+/// Tells the driver of a panic: nobody serves the device any more.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().fail();
         }
     }
 }

@@ -26,6 +26,7 @@ use rustix::fd::OwnedFd;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 pub use self::memory::{MemoryObserver, RamRegion};
+use crate::confine;
 use crate::virtio::{Device, Wake};
 use backend::Backend;
 
@@ -85,7 +86,10 @@ impl VhostUser {
         let name = path.file_stem().map_or_else(|| "vhost-user".into(), |n| n.to_string_lossy().into_owned());
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || worker.run(&name, listener))
+            .spawn(move || {
+                confine::here(confine::Thread::Device);
+                worker.run(&name, listener);
+            })
             .map_err(VhostUserError::Start)?;
         Ok(Self { stop, thread: Some(thread), path: path.to_owned() })
     }
