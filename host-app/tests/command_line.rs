@@ -203,3 +203,59 @@ fn deleted_machines_are_gone() {
     assert!(!Path::new(&home.path("data/inlay/m")).exists());
     assert!(home.fails(&["delete", "m"]).contains("no such machine"));
 }
+
+/// Makes a disk image with QEMU's own tool.
+fn image(arguments: &[&str]) {
+    let output = Command::new("qemu-img").arg("create").arg("-q").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn disks_that_our_engine_cannot_use() {
+    let home = Home::new();
+    home.machine("m", &format!("base = \"{BASE}\"\n"), "");
+    let disk = home.path("data/inlay/m/disk.qcow2");
+    let path = disk.to_str().unwrap();
+    let start = ["start", "m", "--headless", "--engine", "kvm"];
+
+    // No image, one whose header lies, one that is cut short.
+    let mut broken = vec![0; 4096];
+    broken[..8].copy_from_slice(b"QFI\xfb\0\0\0\x63");
+    image(&["-f", "qcow2", path, "1G"]);
+    let good = fs::read(&disk).unwrap();
+    let mut size = good.clone();
+    size[24..32].fill(0xff);
+    for content in [&[][..], b"no image at all", &broken, &size, &good[..40]] {
+        fs::write(&disk, content).unwrap();
+        let said = home.fails(&start);
+        assert!(said.contains("disk.qcow2"), "{} bytes: {said}", content.len());
+        assert_eq!(fs::read(&disk).unwrap(), content, "it is left as it is");
+        home.is_quiet("m");
+    }
+
+    // A backing file that is none of the machine's business.
+    let secret = home.path("secret.raw");
+    fs::write(&secret, vec![0x77; 1 << 16]).unwrap();
+    fs::remove_file(&disk).unwrap();
+    image(&["-f", "qcow2", "-F", "raw", "-b", secret.to_str().unwrap(), path]);
+    let said = home.fails(&start);
+    assert!(said.contains("secret.raw") && said.contains("disk.qcow2"), "{said}");
+    home.is_quiet("m");
+
+    // In use by another program, which QEMU's tools are.
+    fs::remove_file(&disk).unwrap();
+    image(&["-f", "qcow2", path, "1G"]);
+    let mut other = Command::new("qemu-io")
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It asks for commands when it has the image.
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut [0; 7]).unwrap();
+    let said = home.fails(&start);
+    assert!(said.contains("in use by another") && said.contains("disk.qcow2"), "{said}");
+    home.is_quiet("m");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}

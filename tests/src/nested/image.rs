@@ -1,4 +1,5 @@
-//! What level 1 boots: the kernel of the distribution's package, and an initramfs with the modules that it needs.
+//! What level 1 boots: the kernel of the distribution's package, and an initramfs with the modules that it needs. Small guests of
+//! tests boot the same kernel.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,17 +24,86 @@ const WANTED: [&str; 11] = [
 ];
 const BUSYBOX: &str = "/bin/busybox";
 
-/// The kernel and the initramfs; made once for a version of the package.
+/// The kernel and the initramfs of level 1; made once for a version of the package.
 pub fn files(runner: &Path) -> Result<(PathBuf, PathBuf)> {
-    let package = package()?;
-    let cache = cache()?.join(&package);
-    let kernel = cache.join("vmlinux");
-    if !kernel.exists() {
-        unpack(&package, &cache)?;
+    let kernel = Kernel::of_this_system()?;
+    let initramfs = kernel.0.join(format!("initramfs-{}.cpio", rustix::process::getpid().as_raw_nonzero()));
+    std::fs::write(&initramfs, kernel.initramfs(&WANTED, &init(runner))?)?;
+    Ok((kernel.vmlinux(), initramfs))
+}
+
+/// The kernel of the distribution's package, unpacked in a folder that is kept.
+#[derive(Debug)]
+pub struct Kernel(PathBuf);
+
+impl Kernel {
+    /// The newest; fetched if it is not there yet.
+    ///
+    /// # Errors
+    /// There is no such package, or it does not come.
+    pub fn of_this_system() -> Result<Self> {
+        let package = package()?;
+        let kernel = Self(cache()?.join(format!("{package}.2")));
+        if !kernel.vmlinux().exists() {
+            unpack(&package, &kernel.0)?;
+        }
+        Ok(kernel)
     }
-    let initramfs = cache.join(format!("initramfs-{}.cpio", rustix::process::getpid().as_raw_nonzero()));
-    std::fs::write(&initramfs, archive(&cache, runner)?)?;
-    Ok((kernel, initramfs))
+
+    /// One that was fetched already.
+    ///
+    /// # Errors
+    /// None was.
+    pub fn fetched() -> Result<Self> {
+        let folders = std::fs::read_dir(cache()?).context("no kernel was fetched")?;
+        let mut kernels: Vec<_> = folders.flatten().map(|f| Self(f.path())).collect();
+        kernels.retain(|kernel| kernel.vmlinuz().exists());
+        kernels.sort_by_key(|kernel| kernel.0.metadata().and_then(|m| m.modified()).ok());
+        kernels.pop().context("no kernel was fetched")
+    }
+
+    /// Uncompressed, with a PVH entry.
+    #[must_use]
+    pub fn vmlinux(&self) -> PathBuf {
+        self.0.join("vmlinux")
+    }
+
+    /// As it is packaged (bzImage).
+    #[must_use]
+    pub fn vmlinuz(&self) -> PathBuf {
+        self.0.join("vmlinuz")
+    }
+
+    /// An archive of busybox and modules (these and what they need). `init` is a script that busybox runs when `/proc`,
+    /// `/sys` and `/dev` are mounted and the modules loaded.
+    ///
+    /// # Errors
+    /// Busybox or the modules cannot be read.
+    pub fn initramfs(&self, wanted: &[&str], init: &str) -> Result<Vec<u8>> {
+        let mut all = BTreeMap::new();
+        modules(&self.0.join("modules"), &mut all)?;
+        let mut order: Vec<(String, Vec<u8>)> = Vec::new();
+        for name in wanted {
+            // ext4 asks for it by another name.
+            if *name == "ext4" {
+                add("crc32c_generic", &all, &mut order)?;
+            }
+            add(&name.replace('-', "_"), &all, &mut order)?;
+        }
+        let mut archive = Archive::new(Vec::new());
+        for folder in ["bin", "dev", "modules", "proc", "sys"] {
+            archive.folder(folder, 0o755)?;
+        }
+        let busybox =
+            std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
+        archive.file("bin/busybox", 0o755, &busybox)?;
+        for (name, content) in &order {
+            archive.file(&format!("modules/{name}.ko"), 0o644, content)?;
+        }
+        let load: String = order.iter().map(|(name, _)| format!("insmod /modules/{name}.ko\n")).collect();
+        archive.file("init", 0o755, format!("{BEGIN}{load}{init}").as_bytes())?;
+        Ok(archive.finish()?)
+    }
 }
 
 fn cache() -> Result<PathBuf> {
@@ -71,7 +141,9 @@ fn unpack(package: &str, cache: &Path) -> Result<()> {
     let version = package.strip_prefix("linux-image-").unwrap_or(package);
     let ready = work.path().join("ready");
     std::fs::create_dir(&ready)?;
-    inlay::create::kernel::unpack(&whole.join(format!("boot/vmlinuz-{version}")), &ready.join("vmlinux"))?;
+    let packaged = whole.join(format!("boot/vmlinuz-{version}"));
+    inlay::create::kernel::unpack(&packaged, &ready.join("vmlinux"))?;
+    std::fs::rename(&packaged, ready.join("vmlinuz"))?;
     let modules = [format!("lib/modules/{version}"), format!("usr/lib/modules/{version}")];
     let modules =
         modules.iter().map(|m| whole.join(m)).find(|m| m.is_dir()).context("the package has no modules")?;
@@ -115,31 +187,6 @@ fn depends(content: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(text).split(',').filter(|n| !n.is_empty()).map(|n| n.replace('-', "_")).collect()
 }
 
-fn archive(cache: &Path, runner: &Path) -> Result<Vec<u8>> {
-    let mut all = BTreeMap::new();
-    modules(&cache.join("modules"), &mut all)?;
-    let mut order: Vec<(String, Vec<u8>)> = Vec::new();
-    for name in WANTED {
-        // ext4 asks for it by another name.
-        if name == "ext4" {
-            add("crc32c_generic", &all, &mut order)?;
-        }
-        add(&name.replace('-', "_"), &all, &mut order)?;
-    }
-    let mut archive = Archive::new(Vec::new());
-    for folder in ["bin", "dev", "lower", "modules", "new", "proc", "rw", "sys"] {
-        archive.folder(folder, 0o755)?;
-    }
-    let busybox = std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
-    archive.file("bin/busybox", 0o755, &busybox)?;
-    for (name, content) in &order {
-        archive.file(&format!("modules/{name}.ko"), 0o644, content)?;
-    }
-    let load: String = order.iter().map(|(name, _)| format!("insmod /modules/{name}.ko\n")).collect();
-    archive.file("init", 0o755, init(&load, runner).as_bytes())?;
-    Ok(archive.finish()?)
-}
-
 /// Adds a module behind those that it needs; what is built in is none.
 fn add(name: &str, all: &BTreeMap<String, PathBuf>, order: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     let Some(path) = all.get(name) else { return Ok(()) };
@@ -154,15 +201,20 @@ fn add(name: &str, all: &BTreeMap<String, PathBuf>, order: &mut Vec<(String, Vec
     Ok(())
 }
 
-fn init(load: &str, runner: &Path) -> String {
-    format!(
-        "#!/bin/busybox sh
+/// How every init begins.
+const BEGIN: &str = "#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-{load}mount -t tmpfs -o size=3g tmpfs /rw
+";
+
+/// Level 1's: the host's file system below a memory of its own.
+fn init(runner: &Path) -> String {
+    format!(
+        "mkdir /lower /new /rw
+mount -t tmpfs -o size=3g tmpfs /rw
 mkdir /rw/upper /rw/work
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro root /lower || poweroff -f
 mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new || poweroff -f

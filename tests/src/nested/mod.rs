@@ -10,7 +10,7 @@
 
 mod frames;
 pub mod guest;
-mod image;
+pub mod image;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -4,12 +4,14 @@
 //! Counted for Inlay is the CPU time of the agent's whole process and of the window loop up to the filled upload buffer; drawing, which
 //! depends on the graphics device, is left out. Counted for waypipe are both its ends, up to the host compositor's buffer.
 //!
-//! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`
+//! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`; `inlay-bench --vmm [--runs N]` compares our own engine with QEMU
+//! instead.
 
 mod clock;
 mod desktop;
 mod local;
 mod machine;
+mod vmm;
 mod waypipe;
 
 use anyhow::{Context, Result, bail};
@@ -49,18 +51,20 @@ const CASES: [Case; 3] = [
 #[derive(Debug)]
 struct Options {
     vm: bool,
+    vmm: bool,
     waypipe: bool,
     runs: usize,
     frames: usize,
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options { vm: true, waypipe: true, runs: 5, frames: 120 };
+    let mut options = Options { vm: true, vmm: false, waypipe: true, runs: 5, frames: 120 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<usize> { Ok(words.next().context("a number is missing")?.parse()?) };
         match word.as_str() {
             "--no-vm" => options.vm = false,
+            "--vmm" => options.vmm = true,
             "--no-waypipe" => options.waypipe = false,
             "--runs" => options.runs = number()?.max(1),
             "--frames" => options.frames = number()?.clamp(10, 3000),
@@ -90,6 +94,9 @@ fn load() -> String {
 
 fn main() -> Result<()> {
     let options = options()?;
+    if options.vmm {
+        return vmm::measure(options.runs);
+    }
     say(&format!("load average before: {}", load()));
     say(&format!("CPU per frame in ms, medians of {} runs of {} frames:", options.runs, options.frames));
     say(

@@ -47,7 +47,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// It is not what it is said to be, or needs what is not allowed.
-    #[error("the disk image {path} cannot be used: {source}")]
+    #[error("the disk image {path} cannot be used")]
     Bad {
         /// Which.
         path: PathBuf,
@@ -91,7 +91,12 @@ impl Image {
             Ok(false) => return Err(ImageError::InUse(path)),
             Err(source) => return Err(ImageError::Open { path, source }),
         }
-        let access = open(config).map_err(|source| ImageError::Bad { path: path.clone(), source })?;
+        let bad = |source| ImageError::Bad { path: path.clone(), source };
+        let access = open(config).map_err(bad)?;
+        // No file system has larger files, and sums of places and lengths stay numbers.
+        if i64::try_from(access.size()).is_err() {
+            return Err(bad(io::Error::other("it says that it has more bytes than a disk can have")));
+        }
         Ok(Self { access, read_only: config.read_only, path, _locked: locked })
     }
 

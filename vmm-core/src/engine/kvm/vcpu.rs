@@ -229,7 +229,10 @@ fn run(mut vcpu: VcpuFd, gate: &Gate, bus: &Bus) {
                 bus.tell(Event::Reset);
                 return gate.wait_for_end();
             }
-            Ok(VcpuExit::InternalError) => "KVM cannot execute an instruction of the guest".to_owned(),
+            Ok(VcpuExit::InternalError) => {
+                let place = vcpu.get_regs().map(|regs| format!(" at {:#x}", regs.rip)).unwrap_or_default();
+                format!("KVM cannot execute an instruction of the guest{place}")
+            }
             Ok(VcpuExit::FailEntry(reason, _)) => format!("a processor does not start ({reason:#x})"),
             Ok(other) => format!("a processor stopped: {other:?}"),
             Err(error) if error.errno() == libc::EINTR => {

@@ -1,0 +1,105 @@
+//! `inlay-load FILE`: how fast a disk is, past the page cache: writes and reads a file in order and at random places, and prints MB/s
+//! and 4 KiB requests a second. Runs in guests.
+
+use std::alloc::Layout;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+/// Bytes of the file.
+const SIZE: u64 = 128 << 20;
+const LARGE: usize = 1 << 20;
+const SMALL: usize = 4096;
+/// How long each of the random loads runs.
+const TIME: Duration = Duration::from_secs(4);
+/// `O_DIRECT` of x86-64.
+const DIRECT: i32 = 0o40000;
+
+/// Memory as `O_DIRECT` wants it.
+struct Buffer(*mut u8, Layout);
+
+impl Buffer {
+    fn new() -> Result<Self> {
+        let layout = Layout::from_size_align(LARGE, 4096)?;
+        // SAFETY: the size is not 0.
+        let memory = unsafe { std::alloc::alloc(layout) };
+        anyhow::ensure!(!memory.is_null(), "no memory");
+        // SAFETY: the memory is this one's own. Not zeroes: a disk may know those.
+        unsafe { memory.write_bytes(0xa5, LARGE) };
+        Ok(Self(memory, layout))
+    }
+
+    fn get(&mut self, size: usize) -> &mut [u8] {
+        // SAFETY: so many bytes are there, initialised, and borrowed from this only.
+        unsafe { std::slice::from_raw_parts_mut(self.0, size.min(LARGE)) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.0, self.1) };
+    }
+}
+
+/// Places in the file, in no order.
+struct Places(u64);
+
+impl Iterator for Places {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Some(self.0 % (SIZE / SMALL as u64) * SMALL as u64)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what it is for")]
+fn main() -> Result<()> {
+    let path = std::env::args().nth(1).context("usage: inlay-load FILE")?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(DIRECT)
+        .open(&path)?;
+    let mut buffer = Buffer::new()?;
+    // Once over, so that there is room for all.
+    for at in (0..SIZE).step_by(LARGE) {
+        file.write_all_at(buffer.get(LARGE), at)?;
+    }
+    file.sync_all()?;
+    let mut in_order = |act: &dyn Fn(&mut [u8], u64) -> std::io::Result<()>| -> Result<f64> {
+        let begin = Instant::now();
+        for at in (0..SIZE).step_by(LARGE) {
+            act(buffer.get(LARGE), at)?;
+        }
+        file.sync_data()?;
+        Ok(SIZE as f64 / 1e6 / begin.elapsed().as_secs_f64())
+    };
+    let write = in_order(&|bytes, at| file.write_all_at(bytes, at))?;
+    let read = in_order(&|bytes, at| file.read_exact_at(bytes, at))?;
+    let mut at_random = |act: &dyn Fn(&mut [u8], u64) -> std::io::Result<()>| -> Result<f64> {
+        let begin = Instant::now();
+        let mut count = 0;
+        for at in Places(0x9e37_79b9_7f4a_7c15) {
+            act(buffer.get(SMALL), at)?;
+            count += 1;
+            if begin.elapsed() > TIME {
+                break;
+            }
+        }
+        Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+    };
+    let random_read = at_random(&|bytes, at| file.read_exact_at(bytes, at))?;
+    let random_write = at_random(&|bytes, at| file.write_all_at(bytes, at))?;
+    drop(file);
+    std::fs::remove_file(&path)?;
+    println!("{write} {read} {random_read} {random_write}");
+    Ok(())
+}
