@@ -157,15 +157,13 @@ impl Guest {
         rings
     }
 
-    /// Writes a descriptor.
+    /// Writes a descriptor: of an address and a length, with flags and a next one.
     pub fn descriptor(
         &mut self,
         queue: &Queue,
         index: u32,
-        address: u64,
-        length: u32,
-        flags: u32,
-        next: u32,
+        (address, length): (u64, u32),
+        (flags, next): (u32, u32),
     ) {
         let at = queue.desc + 16 * u64::from(index);
         self.write32(at, low(address & 0xffff_ffff));

@@ -111,7 +111,7 @@ fn a_guest_drives_a_device_and_switches_itself_off() {
     guest.print("hello\n");
     let queue = guest.set_up(0, 0, 8);
     let room = bare::HEAP;
-    guest.descriptor(&queue, 0, room, 64, bare::WRITE, 0);
+    guest.descriptor(&queue, 0, (room, 64), (bare::WRITE, 0));
     guest.publish(&queue, &[0]);
     guest.kick(0, 0);
     guest.wait(queue.used, 1 << 16);
@@ -238,7 +238,7 @@ fn misbehave(guest: &mut Guest, dice: &mut Dice, devices: u32) {
             for index in 0..8 {
                 let (addr, flags) = (dice.address(), dice.below(8));
                 let length = dice.value();
-                guest.descriptor(&queue, index, addr, length, flags, dice.below(9));
+                guest.descriptor(&queue, index, (addr, length), (flags, dice.below(9)));
             }
             let heads: Vec<u32> = (0..=dice.below(8)).map(|_| dice.below(9)).collect();
             guest.publish(&queue, &heads);
@@ -256,9 +256,9 @@ fn misbehave(guest: &mut Guest, dice: &mut Dice, devices: u32) {
             for word in 0..16 {
                 guest.write(2, buffer + 4 * word, dice.value());
             }
-            guest.descriptor(&queue, 0, buffer, 16 + dice.below(64), bare::NEXT, 1);
-            guest.descriptor(&queue, 1, buffer + 0x800, dice.below(0x2000), bare::NEXT | bare::WRITE, 2);
-            guest.descriptor(&queue, 2, buffer + 0xf00, 1 + dice.below(64), bare::WRITE, 0);
+            guest.descriptor(&queue, 0, (buffer, 16 + dice.below(64)), (bare::NEXT, 1));
+            guest.descriptor(&queue, 1, (buffer + 0x800, dice.below(0x2000)), (bare::NEXT | bare::WRITE, 2));
+            guest.descriptor(&queue, 2, (buffer + 0xf00, 1 + dice.below(64)), (bare::WRITE, 0));
             guest.publish(&queue, &[0]);
             guest.kick(device, 0);
         }
@@ -291,7 +291,7 @@ fn a_hostile_guest_breaks_nothing_but_itself() {
         guest.write(2, bare::config(0) + 0x14, 0);
         let queue = guest.set_up(0, 0, 8);
         let room = bare::HEAP + 0x10_0000;
-        guest.descriptor(&queue, 0, room, 64, bare::WRITE, 0);
+        guest.descriptor(&queue, 0, (room, 64), (bare::WRITE, 0));
         guest.publish(&queue, &[0]);
         guest.kick(0, 0);
         guest.wait(queue.used, 1 << 16);

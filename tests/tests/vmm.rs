@@ -119,7 +119,7 @@ impl Ram {
     /// MiB that the host has given for it.
     fn taken(&self) -> u64 {
         let region = self.0.lock().unwrap();
-        region.as_ref().unwrap().file.metadata().unwrap().blocks() * 512 >> 20
+        (region.as_ref().unwrap().file.metadata().unwrap().blocks() * 512) >> 20
     }
 }
 

@@ -14,6 +14,9 @@ use super::image;
 /// Without a command for so long it ends.
 const IDLE: Duration = Duration::from_secs(180);
 
+/// Beside this program: without it QEMU gives guests of level 1 interrupts twice.
+const MEND: &str = "libinlay_qemu_mend.so";
+
 /// Boots level 1 and serves commands until none came for a while.
 ///
 /// # Errors
@@ -67,6 +70,11 @@ impl Drop for Qemu {
 
 fn start(folder: &std::path::Path, kernel: &std::path::Path, initramfs: &std::path::Path) -> Result<Child> {
     let mut command = Command::new("qemu-system-x86_64");
+    let mend = std::env::current_exe()?.with_file_name(MEND);
+    if !mend.exists() {
+        bail!("{} is missing: build the whole workspace first (cargo xtask test)", mend.display());
+    }
+    command.env("LD_PRELOAD", mend);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
     command.args([
         "-machine",

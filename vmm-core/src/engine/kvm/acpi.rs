@@ -70,8 +70,8 @@ pub fn write(ram: &Ram, cpus: u8) -> Result<(), KvmError> {
     fadt.sleep_status_reg = register(SLEEP_PORT + 1);
     fadt.reset_reg = register(RESET_PORT);
     fadt.reset_value = RESET_VALUE;
-    // Neither VGA nor legacy devices, but an i8042 for its reset line.
-    fadt.iapc_boot_arch = (1 << 2 | 1 << 1).into();
+    // Neither VGA nor legacy devices; the i8042 is its reset line alone, which needs no driver.
+    fadt.iapc_boot_arch = (1 << 2).into();
     let fadt = place(&fadt.finalize())?;
     let mut madt = MADT::new(OEM, TABLE, 1, LocalInterruptController::Address(LAPIC));
     for cpu in 0..cpus {
@@ -173,7 +173,7 @@ fn dsdt(ram: &Ram) -> Sdt {
                 "_CRS".into(),
                 &ResourceTemplate::new(vec![&Interrupt::new(true, true, false, false, EVENT_GSI)]),
             ),
-            &Method::new("_EVT".into(), 1, true, vec![&Notify::new(&Path::new("_SB_.PWRB"), &0x80_u8)]),
+            &Method::new("_EVT".into(), 1, true, vec![&Notify::new(&Path::new("\\_SB_.PWRB"), &0x80_u8)]),
         ],
     )
     .to_aml_bytes(&mut aml);

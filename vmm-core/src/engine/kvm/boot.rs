@@ -2,7 +2,8 @@
 //! about them. Two ways in: PVH (an uncompressed `vmlinux` says where by a note) and the 64-bit boot protocol of a `bzImage`.
 //!
 //! ```text
-//!   0x0500 GDT   0x6000 start info   0x7000 zero page   0x9000 page tables   0x20000 command line   0xe0000 ACPI   1 MiB kernel
+//!   0x0500 GDT   0x6000 start info   0x7000 zero page   0x9000 page tables   0x20000 command line   0xe0000 ACPI
+//!   0xffff0 reset   1 MiB kernel
 //! ```
 
 use std::fs::File;
@@ -37,7 +38,12 @@ const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// The ACPI tables, below 1 MiB where systems look for them.
 pub const ACPI: u64 = 0xe_0000;
 /// Room for them.
-pub const ACPI_SIZE: u64 = 0x2_0000;
+pub const ACPI_SIZE: u64 = RESET - ACPI;
+/// Where a processor starts, and where systems jump to as their way to reset: stock kernels do so when ACPI is hardware-reduced
+/// and there is no EFI.
+const RESET: u64 = 0xf_fff0;
+/// `mov al, 0xfe; out 0x64, al; hlt; jmp` to the `hlt`: the keyboard controller's reset line.
+const RESET_CODE: [u8; 7] = [0xb0, super::legacy::PULSE_RESET, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
 const KERNEL: u64 = 0x10_0000;
 /// The 64-bit entry of a bzImage, behind its start.
 const ENTRY_64: u64 = 0x200;
@@ -66,6 +72,9 @@ pub fn load(config: &KvmConfig, ram: &Ram) -> Result<Start, KvmError> {
     let mut line =
         Cmdline::new(COMMAND_LINE_SIZE).map_err(|e| KvmError::Config(format!("the command line: {e}")))?;
     line.insert_str(&config.cmdline).map_err(|e| KvmError::Config(format!("the command line: {e}")))?;
+    ram.mem
+        .write_slice(&RESET_CODE, GuestAddress(RESET))
+        .map_err(|e| KvmError::Config(format!("the machine's memory: {e}")))?;
     load_cmdline(&ram.mem, GuestAddress(COMMAND_LINE), &line)
         .map_err(|e| KvmError::Config(format!("the command line: {e}")))?;
     match kernel.header {
@@ -170,7 +179,7 @@ fn load_initrd(path: &Path, ram: &Ram, kernel_end: u64) -> Result<(u64, u64), Kv
 fn memory_map(ram: &Ram) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, LOW_MEMORY_END, E820_RAM),
-        (ACPI, ACPI_SIZE, E820_RESERVED),
+        (ACPI, KERNEL - ACPI, E820_RESERVED),
         (KERNEL, ram.low_end() - KERNEL, E820_RAM),
         (super::memory::ECAM, super::memory::ECAM_SIZE, E820_RESERVED),
     ];

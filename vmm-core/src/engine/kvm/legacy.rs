@@ -18,7 +18,7 @@ use crate::transport::pci::Root;
 
 const SERIAL: u16 = 0x3f8;
 /// "Pulse the reset line" of the keyboard controller.
-const PULSE_RESET: u8 = 0xfe;
+pub const PULSE_RESET: u8 = 0xfe;
 /// "Sleep enable" of the sleep control register (ACPI 6.5, section 4.8.3.7), its type from bit 2 on.
 const SLEEP_ENABLE: u8 = 1 << 5;
 
