@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use inlay_vmm_core::devices::input::{Event, Input, Kind};
 use inlay_vmm_core::devices::rng::Rng;
 use inlay_vmm_core::engine::Exit;
 use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
-use inlay_vmm_core::transport::vhost_user::{MemoryObserver, RamRegion};
+use inlay_vmm_core::transport::vhost_user::{FrontEnd, FrontEndConfig, MemoryObserver, RamRegion};
 use inlay_vmm_core::virtio::Device;
 
 /// A nested machine is slow.
@@ -217,6 +218,107 @@ poweroff -f
     assert!(wide > tight + 90 * 1024, "{tight} KiB free, then {wide} KiB");
     vmm.powerdown().unwrap();
     assert_eq!(vmm.wait_timeout(TIME), Some(Exit::PoweredOff), "{}", files.serial());
+}
+
+/// A file server in its jail; it ends with this.
+struct FileServer(Child);
+
+impl FileServer {
+    /// Serves a folder to the first who connects to `socket`.
+    fn start(folder: &Path, socket: &Path) -> Self {
+        let mut command = Command::new(inlay_tests::tool("virtiofsd").unwrap());
+        command.arg("--socket-path").arg(socket).arg("--shared-dir").arg(folder);
+        let child = command.args(["--sandbox", "chroot", "--log-level", "warn"]).spawn().unwrap();
+        let server = Self(child);
+        within(TIME, "the file server's socket", || socket.exists().then_some(()));
+        server
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for FileServer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[test]
+fn another_process_shares_a_folder() {
+    if nested::elsewhere("another_process_shares_a_folder") {
+        return;
+    }
+    let init = r#"
+exec 3<> /dev/hvc0
+stty -F /dev/hvc0 raw -echo
+mkdir /mnt
+mount -t virtiofs work /mnt || echo failed >&3
+cat /mnt/greeting >&3
+echo 'and back' > /mnt/answer
+dd if=/dev/urandom of=/mnt/large bs=1M count=16 2> /dev/null
+sync
+echo "written $(md5sum < /mnt/large)" >&3
+read -r line <&3
+echo "read $(md5sum < /mnt/other)" >&3
+umount /mnt
+mount -t virtiofs work /mnt && echo again >&3
+read -r line <&3
+(cat /mnt/other > /dev/null; echo end) &
+sleep 1
+echo alive >&3
+read -r line <&3
+echo "still $line" >&3
+read -r line <&3
+"#;
+    let files = Files::new(false, &["virtio_pci", "virtio_console", "virtiofs"], init);
+    let shared = files.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("greeting"), "from the host\n").unwrap();
+    let socket = files.path("fs.sock");
+    let mut server = FileServer::start(&shared, &socket);
+    let (console, terminal) = UnixStream::pair().unwrap();
+    let output = console.try_clone().unwrap();
+    let stream = UnixStream::connect(&socket).unwrap();
+    let devices: Vec<Box<dyn Device>> = vec![
+        Box::new(Console::new(console.into(), output.into()).unwrap()),
+        Box::new(FrontEnd::new(stream, FrontEndConfig::file_system("work").unwrap()).unwrap()),
+    ];
+    let vmm = Vmm::start(&files.config(), devices, None).unwrap();
+    terminal.set_read_timeout(Some(TIME)).unwrap();
+    let mut typed = terminal.try_clone().unwrap();
+    let mut lines = BufReader::new(terminal).lines();
+    let mut next = || match lines.next() {
+        Some(Ok(line)) => line,
+        other => panic!("{other:?}: {}", files.serial()),
+    };
+    assert_eq!(next(), "from the host");
+    let written = next();
+    assert_eq!(std::fs::read(shared.join("answer")).unwrap(), b"and back\n");
+    let md5 = |path: &Path| {
+        let out = Command::new("md5sum").arg(path).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(written, format!("written {}  -", md5(&shared.join("large"))));
+    // What it gave back for a pause it takes again.
+    vmm.pause().unwrap();
+    std::fs::copy(shared.join("large"), shared.join("other")).unwrap();
+    vmm.resume().unwrap();
+    typed.write_all(b"go on\n").unwrap();
+    assert_eq!(next(), format!("read {}  -", md5(&shared.join("other"))));
+    assert_eq!(next(), "again");
+    // Its end is the end of the folder, not of the machine.
+    server.end();
+    typed.write_all(b"go on\n").unwrap();
+    assert_eq!(next(), "alive");
+    typed.write_all(b"answering\n").unwrap();
+    assert_eq!(next(), "still answering");
+    // Who waits for the folder waits in the guest; the machine still ends when it is told to.
+    assert_eq!(vmm.try_wait(), None);
+    vmm.quit();
+    assert_eq!(vmm.wait_timeout(TIME), Some(Exit::Asked));
 }
 
 /// The guest's next line; `act` is done until it comes.

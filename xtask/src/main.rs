@@ -11,6 +11,7 @@ mod packages;
 mod setup;
 mod shell;
 mod test;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -30,6 +30,8 @@ pub const TESTS: &[&str] = &[
     "dbus",
     "foot",
     "gtk-3-examples",
+    "libcap-ng-dev",
+    "libseccomp-dev",
     "lz4",
     "sway",
     "wev",

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{apt, packages, setup, shell};
+use crate::{apt, packages, setup, shell, tools};
 
 /// The folder whose tests start virtual machines and host displays.
 const WHOLE_PATHS: &str = "tests";
@@ -24,6 +24,7 @@ pub fn all() -> Result<()> {
     apt::ensure(&[packages::BUILD, packages::MACHINES, packages::QEMU, packages::HEADLESS, packages::TESTS])?;
     quick_with_packages()?;
     let folders = Folders::make()?;
+    tools::for_tests(&folders.root)?;
     // Made anew: the recipe of the base may have changed since the last time.
     folders
         .apply(Command::new(setup::inlay()).args(["delete", "--force", WARM_UP]))
@@ -103,8 +104,9 @@ pub fn bench(arguments: &[String]) -> Result<()> {
         packages::TESTS,
         packages::BENCH,
     ])?;
-    shell::visible(shell::cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    shell::visible(shell::cargo().args(["build", "--release", "--workspace"]))?;
     let folders = Folders::make()?;
+    tools::for_bench(&folders.root)?;
     let mut bench = Command::new(shell::target().join("release/inlay-bench"));
     shell::visible(folders.apply(bench.args(arguments)))
 }

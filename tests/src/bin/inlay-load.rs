@@ -1,12 +1,16 @@
-//! `inlay-load FILE`: how fast a disk is, past the page cache: writes and reads a file in order and at random places, and prints MB/s
-//! and 4 KiB requests a second. Runs in guests.
+//! Loads in guests. `inlay-load FILE`: how fast a disk is, past the page cache: writes and reads a file in order and at random
+//! places, and prints MB/s and 4 KiB requests a second. `inlay-load --vsock PORT`: how fast the host's other end of a socket answers
+//! and takes and gives bytes: microseconds, MB/s, MB/s.
 
 use std::alloc::Layout;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
+use inlay_tests::echo;
 
 /// Bytes of the file.
 const SIZE: u64 = 128 << 20;
@@ -60,14 +64,59 @@ impl Iterator for Places {
 
 #[expect(clippy::print_stdout, reason = "printing is what it is for")]
 fn main() -> Result<()> {
-    let path = std::env::args().nth(1).context("usage: inlay-load FILE")?;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .custom_flags(DIRECT)
-        .open(&path)?;
+    let mut words = std::env::args().skip(1);
+    let result = match (words.next().as_deref(), words.next()) {
+        (Some("--vsock"), Some(port)) => vsock(port.parse()?)?,
+        (Some(path), None) => disk(path)?,
+        _ => bail!("usage: inlay-load FILE | --vsock PORT"),
+    };
+    println!("{result}");
+    Ok(())
+}
+
+/// The host's side is [`inlay_tests::echo`].
+fn vsock(port: u32) -> Result<String> {
+    // SAFETY: plain numbers; the descriptor is owned by nobody else.
+    let mut socket = unsafe {
+        let raw = libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        anyhow::ensure!(raw >= 0, "no vsock: {}", std::io::Error::last_os_error());
+        File::from_raw_fd(raw)
+    };
+    // SAFETY: all bytes of a sockaddr_vm may be zero; it is valid for its length.
+    unsafe {
+        let mut address: libc::sockaddr_vm = std::mem::zeroed();
+        address.svm_family = u16::try_from(libc::AF_VSOCK)?;
+        address.svm_cid = libc::VMADDR_CID_HOST;
+        address.svm_port = port;
+        let length = u32::try_from(size_of_val(&address))?;
+        let result = libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length);
+        anyhow::ensure!(result == 0, "cannot connect: {}", std::io::Error::last_os_error());
+    }
+    let mut small = [7; echo::SMALL];
+    let begin = Instant::now();
+    for _ in 0..echo::ROUNDS {
+        socket.write_all(&small)?;
+        socket.read_exact(&mut small)?;
+    }
+    let round = begin.elapsed().as_secs_f64() * 1e6 / f64::from(echo::ROUNDS);
+    let mut large = vec![7; 1 << 16];
+    let rate = |begin: Instant| echo::BULK as f64 / 1e6 / begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    for _ in 0..echo::BULK / large.len() {
+        socket.write_all(&large)?;
+    }
+    socket.read_exact(&mut small[..1])?;
+    let up = rate(begin);
+    let begin = Instant::now();
+    for _ in 0..echo::BULK / large.len() {
+        socket.read_exact(&mut large)?;
+    }
+    Ok(format!("{round} {up} {}", rate(begin)))
+}
+
+fn disk(path: &str) -> Result<String> {
+    let file =
+        File::options().read(true).write(true).create(true).truncate(true).custom_flags(DIRECT).open(path)?;
     let mut buffer = Buffer::new()?;
     // Once over, so that there is room for all.
     for at in (0..SIZE).step_by(LARGE) {
@@ -99,7 +148,6 @@ fn main() -> Result<()> {
     let random_read = at_random(&|bytes, at| file.read_exact_at(bytes, at))?;
     let random_write = at_random(&|bytes, at| file.write_all_at(bytes, at))?;
     drop(file);
-    std::fs::remove_file(&path)?;
-    println!("{write} {read} {random_read} {random_write}");
-    Ok(())
+    std::fs::remove_file(path)?;
+    Ok(format!("{write} {read} {random_read} {random_write}"))
 }

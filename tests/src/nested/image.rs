@@ -1,7 +1,7 @@
 //! What level 1 boots: the kernel of the distribution's package, and an initramfs with the modules that it needs. Small guests of
 //! tests boot the same kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,6 +80,14 @@ impl Kernel {
     /// # Errors
     /// Busybox or the modules cannot be read.
     pub fn initramfs(&self, wanted: &[&str], init: &str) -> Result<Vec<u8>> {
+        self.initramfs_with(wanted, init, &[])
+    }
+
+    /// The same, with these programs in `/bin` and their libraries.
+    ///
+    /// # Errors
+    /// Something of it cannot be read.
+    pub fn initramfs_with(&self, wanted: &[&str], init: &str, programs: &[&Path]) -> Result<Vec<u8>> {
         let mut all = BTreeMap::new();
         modules(&self.0.join("modules"), &mut all)?;
         let mut order: Vec<(String, Vec<u8>)> = Vec::new();
@@ -91,12 +99,19 @@ impl Kernel {
             add(&name.replace('-', "_"), &all, &mut order)?;
         }
         let mut archive = Archive::new(Vec::new());
-        for folder in ["bin", "dev", "modules", "proc", "sys"] {
+        for folder in ["bin", "dev", "lib", "lib/x86_64-linux-gnu", "lib64", "modules", "proc", "sys"] {
             archive.folder(folder, 0o755)?;
         }
         let busybox =
             std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
         archive.file("bin/busybox", 0o755, &busybox)?;
+        for program in programs {
+            let name = program.file_name().and_then(|name| name.to_str()).context("a program has no name")?;
+            archive.file(&format!("bin/{name}"), 0o755, &std::fs::read(program)?)?;
+        }
+        for library in libraries(programs)? {
+            archive.file(library.trim_start_matches('/'), 0o755, &std::fs::read(&library)?)?;
+        }
         for (name, content) in &order {
             archive.file(&format!("modules/{name}.ko"), 0o644, content)?;
         }
@@ -107,10 +122,7 @@ impl Kernel {
 }
 
 fn cache() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let base =
-        std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(home).join(".cache"), PathBuf::from);
-    Ok(base.join("inlay-test/nested"))
+    Ok(crate::folder()?.join("nested"))
 }
 
 /// The package of the newest kernel, with its version.
@@ -153,6 +165,16 @@ fn unpack(package: &str, cache: &Path) -> Result<()> {
         Err(_) if cache.join("vmlinux").exists() => Ok(()),
         other => other.with_context(|| format!("cannot make {}", cache.display())),
     }
+}
+
+/// What programs are linked with, by the paths where the system has it.
+fn libraries(programs: &[&Path]) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for program in programs {
+        let text = output(Command::new("ldd").arg(program))?;
+        all.extend(text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+    }
+    Ok(all)
 }
 
 /// All modules by their names.

@@ -2,4 +2,6 @@
 //! this process runs.
 
 pub mod pci;
+#[cfg(test)]
+mod tests;
 pub mod vhost_user;

@@ -11,6 +11,7 @@ mod queue;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use chain::{Chain, ChainError, Span};
@@ -27,9 +28,11 @@ pub mod features {
 
     /// `VIRTIO_F_EVENT_IDX`.
     pub const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
+    /// `VIRTIO_F_RING_RESET`.
+    pub const RING_RESET: u64 = 1 << VIRTIO_F_RING_RESET;
     /// All feature bits that belong to the transport and not to a device.
     pub const TRANSPORT: u64 =
-        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_INDIRECT_DESC | EVENT_IDX | 1 << VIRTIO_F_RING_RESET;
+        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_INDIRECT_DESC | EVENT_IDX | RING_RESET;
 }
 
 /// Why a device is asked to work.
@@ -99,6 +102,17 @@ pub trait Device: Send {
     /// Takes the device's own feature bits that the driver accepted.
     fn accept_features(&mut self, _accepted: u64) {}
 
+    /// Those of [`features::TRANSPORT`] that it can do.
+    fn transport_features(&self) -> u64 {
+        features::TRANSPORT
+    }
+
+    /// For a device whose queues another process serves. Its transport lends it rings and doorbells then, and
+    /// [`process`](Self::process) is called for the [host source](Self::host_source) alone.
+    fn remote(&mut self) -> Option<&mut dyn Remote> {
+        None
+    }
+
     /// The whole configuration space.
     fn config(&self) -> Vec<u8>;
 
@@ -134,6 +148,52 @@ pub trait Device: Send {
     /// # Errors
     /// It is no state of this device. The device is as it was then.
     fn restore(&mut self, state: serde_json::Value, mem: &Mem) -> Result<(), RestoreError>;
+}
+
+/// A queue as another process needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteRing<'a> {
+    /// Descriptors.
+    pub size: u16,
+    /// Guest addresses of descriptor table, available ring and used ring.
+    pub desc: u64,
+    /// See `desc`.
+    pub avail: u64,
+    /// See `desc`.
+    pub used: u64,
+    /// The place in the available ring from which on nothing was taken yet.
+    pub base: u16,
+    /// The driver's doorbell, an eventfd.
+    pub kick: BorrowedFd<'a>,
+    /// Interrupts the driver; none where it wants none.
+    pub call: Option<BorrowedFd<'a>>,
+}
+
+/// A device whose queues another process serves. Calls wait for that process, for a bounded time.
+pub trait Remote {
+    /// The driver is ready, with these features (the transport's among them).
+    ///
+    /// # Errors
+    /// The other process refuses or does not answer.
+    fn begin(&mut self, accepted: u64, mem: &Mem) -> io::Result<()>;
+
+    /// Has a queue served from now on.
+    ///
+    /// # Errors
+    /// As above, or the ring is not in guest memory.
+    fn start(&mut self, index: usize, ring: &RemoteRing<'_>, mem: &Mem) -> io::Result<()>;
+
+    /// Interrupts of a queue go elsewhere.
+    ///
+    /// # Errors
+    /// As above.
+    fn set_call(&mut self, index: usize, call: Option<BorrowedFd<'_>>) -> io::Result<()>;
+
+    /// Has a queue no longer served; the base to start from again.
+    ///
+    /// # Errors
+    /// As above.
+    fn stop(&mut self, index: usize) -> io::Result<u16>;
 }
 
 /// The JSON form of a device's state.

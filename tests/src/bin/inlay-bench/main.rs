@@ -11,6 +11,7 @@ mod clock;
 mod desktop;
 mod local;
 mod machine;
+mod small;
 mod vmm;
 mod waypipe;
 

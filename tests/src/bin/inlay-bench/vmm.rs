@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use inlay_vmm_core::engine::kvm::probe;
 
 use super::local::program;
+use super::small::{self, Guest};
 use super::{median, say};
 
 /// Says that this process is in the nested machine already.
@@ -130,5 +131,26 @@ pub fn measure(runs: usize) -> Result<()> {
     row("disk read in order, MB/s", "at least 1.0x", &|run| run.in_order[1]);
     row("disk read at random, 4 KiB/s", "at least 1.0x", &|run| run.random[0]);
     row("disk written at random, 4 KiB/s", "at least 1.0x", &|run| run.random[1]);
+
+    let guest = Guest::make()?;
+    let mut all = [Vec::new(), Vec::new()];
+    for _ in 0..runs {
+        for (runs, engine) in all.iter_mut().zip(ENGINES) {
+            runs.push(guest.run(engine)?);
+        }
+    }
+    say("a folder that virtiofsd shares; sockets of our device beside vhost-device-vsock under QEMU:");
+    let row = |what: &str, aim: &str, part: &dyn Fn(&small::Run) -> f64| {
+        let [ours, theirs] = all.each_ref().map(|runs| median(runs.iter().map(part).collect()));
+        say(&format!("{what:38} {ours:9.1} {theirs:9.1}   {:5.2}x   {aim}", ours / theirs));
+    };
+    let least = "aim at least 1.0x";
+    row("folder written in order, MB/s", least, &|run| run.shared[0]);
+    row("folder read in order, MB/s", least, &|run| run.shared[1]);
+    row("folder read at random, 4 KiB/s", least, &|run| run.shared[2]);
+    row("folder written at random, 4 KiB/s", least, &|run| run.shared[3]);
+    row("socket's round trip, microseconds", "", &|run| run.vsock[0]);
+    row("socket to the host, MB/s", "", &|run| run.vsock[1]);
+    row("socket from the host, MB/s", "", &|run| run.vsock[2]);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Interrupts and doorbells of PCI functions, by the kernel: messages through routes and irqfds, doorbells through ioeventfds.
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
@@ -45,11 +45,7 @@ impl Interrupts {
         messages.resize(end, None);
         let first = PINS + u32::try_from(first).map_err(io::Error::other)?;
         let lines = (0..vectors)
-            .map(|vector| {
-                let fd = EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?;
-                self.vm.register_irqfd(&fd, first + u32::from(vector)).map_err(errno)?;
-                Ok(fd)
-            })
+            .map(|_| EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))
             .collect::<io::Result<_>>()?;
         Ok(Function { all: self.clone(), first, lines })
     }
@@ -118,11 +114,21 @@ impl Platform for Function {
         self.all.set(self.first + u32::from(vector), message)
     }
 
-    fn interrupt(&self, vector: u16) {
-        if let Some(line) = self.lines.get(usize::from(vector)) {
-            // A full counter means that it is pending already.
-            let _ = line.write(1);
-        }
+    fn connect(&self, vector: u16, connected: bool) -> io::Result<()> {
+        let line =
+            self.lines.get(usize::from(vector)).ok_or_else(|| io::Error::other("no such interrupt"))?;
+        let number = self.first + u32::from(vector);
+        // What was counted meanwhile is sent at once.
+        let done = if connected {
+            self.all.vm.register_irqfd(line, number)
+        } else {
+            self.all.vm.unregister_irqfd(line, number)
+        };
+        done.map_err(errno)
+    }
+
+    fn line(&self, vector: u16) -> Option<BorrowedFd<'_>> {
+        self.lines.get(usize::from(vector)).map(borrowed)
     }
 
     fn watch_doorbell(&self, address: u64, kick: BorrowedFd<'_>) -> io::Result<()> {
@@ -142,10 +148,16 @@ impl Platform for Function {
 
 impl Drop for Function {
     fn drop(&mut self) {
+        // Those that are cut already are refused.
         for (line, number) in self.lines.iter().zip(self.first..) {
             let _ = self.all.vm.unregister_irqfd(line, number);
         }
     }
+}
+
+fn borrowed(fd: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: it is open as long as the eventfd is there.
+    unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
 }
 
 /// The same eventfd under another number.

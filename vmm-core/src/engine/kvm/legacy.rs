@@ -108,10 +108,10 @@ impl Bus {
                 }
             }
             0x70 => *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = first & 0x7f,
-            0x64 if first == PULSE_RESET => self.tell(Event::Reset),
-            RESET_PORT if first == RESET_VALUE => self.tell(Event::Reset),
+            0x64 if first == PULSE_RESET => self.tell(Event::Reset("the keyboard controller's reset line")),
+            RESET_PORT if first == RESET_VALUE => self.tell(Event::Reset("ACPI's reset register")),
             // The reset register of PC chipsets.
-            0xcf9 if first & 0b100 != 0 => self.tell(Event::Reset),
+            0xcf9 if first & 0b100 != 0 => self.tell(Event::Reset("the chipset's reset register")),
             SLEEP_PORT if first & SLEEP_ENABLE != 0 && first >> 2 & 7 == SOFT_OFF => {
                 self.tell(Event::PowerOff)
             }

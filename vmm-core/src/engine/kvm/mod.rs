@@ -143,8 +143,8 @@ impl KvmConfig {
 /// What the machine's thread hears.
 #[derive(Debug)]
 enum Event {
-    /// The guest asks for a reset.
-    Reset,
+    /// The guest asks for a reset, by this.
+    Reset(&'static str),
     /// The guest switched itself off.
     PowerOff,
     /// A processor cannot go on.
@@ -389,7 +389,7 @@ impl Machine {
             // A sender is held here, so this waits for ever at most.
             let Ok(event) = events.recv() else { return Exit::Asked };
             match event {
-                Event::Reset => {
+                Event::Reset(by) => {
                     if let Some(words) = self.panic() {
                         return Exit::Panicked(words);
                     }
@@ -399,7 +399,7 @@ impl Machine {
                     if orders.iter().any(|event| matches!(event, Event::Quit)) {
                         return Exit::Asked;
                     }
-                    tracing::info!("the guest restarts");
+                    tracing::info!(by, "the guest restarts");
                     board = match self.boot() {
                         Ok(board) => board,
                         Err(error) => return Exit::Failed(format!("the guest cannot be restarted: {error}")),

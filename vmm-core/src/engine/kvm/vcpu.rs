@@ -226,7 +226,7 @@ fn run(mut vcpu: VcpuFd, gate: &Gate, bus: &Bus) {
             Ok(VcpuExit::Intr | VcpuExit::Hlt) => continue,
             // A triple fault: the oldest way to reset.
             Ok(VcpuExit::Shutdown) => {
-                bus.tell(Event::Reset);
+                bus.tell(Event::Reset("a triple fault"));
                 return gate.wait_for_end();
             }
             Ok(VcpuExit::InternalError) => {

@@ -31,8 +31,14 @@ pub trait Platform: Send + Sync + std::fmt::Debug {
     /// The engine cannot.
     fn set_message(&self, vector: u16, message: Message) -> io::Result<()>;
 
-    /// Sends an interrupt's message.
-    fn interrupt(&self, vector: u16);
+    /// Has an interrupt's [line](Self::line) send its message, or keep signals until it does again.
+    ///
+    /// # Errors
+    /// The engine cannot.
+    fn connect(&self, vector: u16, connected: bool) -> io::Result<()>;
+
+    /// An interrupt's eventfd: who signals it sends the message.
+    fn line(&self, vector: u16) -> Option<BorrowedFd<'_>>;
 
     /// Signals an eventfd whenever the guest writes to an address, until [`forget_doorbell`](Self::forget_doorbell). Where it
     /// cannot, writes come to the function's registers as others do.

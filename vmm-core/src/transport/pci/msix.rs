@@ -1,4 +1,5 @@
-//! MSI-X (PCI 3.0, section 6.8.2): a table of messages in the BAR, and bits for those that wait behind a mask.
+//! MSI-X (PCI 3.0, section 6.8.2): a table of messages in the BAR, and bits for those that wait behind a mask: a masked interrupt's
+//! line is cut, and what waits is what its eventfd has counted.
 
 use super::Platform;
 
@@ -21,9 +22,9 @@ pub struct Message {
 struct Entry {
     message: Message,
     masked: bool,
-    pending: bool,
     /// What the platform was told.
     routed: Option<Message>,
+    connected: bool,
 }
 
 /// A function's interrupts.
@@ -36,7 +37,7 @@ pub struct Msix {
 
 impl Msix {
     pub fn new(vectors: u16) -> Self {
-        let entry = Entry { message: Message::default(), masked: true, pending: false, routed: None };
+        let entry = Entry { message: Message::default(), masked: true, routed: None, connected: false };
         Self { entries: vec![entry; vectors.into()], enabled: false, masked: false }
     }
 
@@ -88,21 +89,14 @@ impl Msix {
     }
 
     /// Reads the bits of those that wait.
-    pub fn read_pending(&self, at: usize, out: &mut [u8]) {
+    pub fn read_pending(&self, at: usize, out: &mut [u8], platform: &dyn Platform) {
         for (index, byte) in out.iter_mut().enumerate() {
             let bit = |bit: usize| {
-                let pending = self.entries.get(8 * (at + index) + bit).is_some_and(|entry| entry.pending);
-                u8::from(pending) << bit
+                let vector = 8 * (at + index) + bit;
+                let cut = self.entries.get(vector).is_some_and(|entry| !entry.connected);
+                u8::from(cut && is_signalled(vector, platform)) << bit
             };
             *byte = (0..8).map(bit).sum();
-        }
-    }
-
-    /// Sends an interrupt, or keeps it until it is unmasked.
-    pub fn interrupt(&mut self, vector: u16, platform: &dyn Platform) {
-        if let Some(entry) = self.entries.get_mut(usize::from(vector)) {
-            entry.pending = true;
-            self.update(vector.into(), platform);
         }
     }
 
@@ -113,19 +107,31 @@ impl Msix {
 
     fn update(&mut self, vector: usize, platform: &dyn Platform) {
         let open = self.enabled && !self.masked;
-        let Some(entry) = self.entries.get_mut(vector).filter(|entry| open && !entry.masked) else { return };
+        let Some(entry) = self.entries.get_mut(vector) else { return };
+        let open = open && !entry.masked;
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
-        if entry.routed != Some(entry.message) {
-            match platform.set_message(number, entry.message) {
-                Ok(()) => entry.routed = Some(entry.message),
-                Err(error) => {
-                    tracing::warn!(%error, vector, "an interrupt cannot be routed");
-                    return;
-                }
+        let mut tell = || {
+            if open && entry.routed != Some(entry.message) {
+                platform.set_message(number, entry.message)?;
+                entry.routed = Some(entry.message);
             }
-        }
-        if std::mem::take(&mut entry.pending) {
-            platform.interrupt(number);
+            if open != entry.connected {
+                platform.connect(number, open)?;
+                entry.connected = open;
+            }
+            std::io::Result::Ok(())
+        };
+        if let Err(error) = tell() {
+            tracing::warn!(%error, vector, "an interrupt cannot be routed");
         }
     }
+}
+
+/// Whether a line that is cut has counted signals. By reading and writing: processors' threads may not poll.
+fn is_signalled(vector: usize, platform: &dyn Platform) -> bool {
+    let Some(line) = u16::try_from(vector).ok().and_then(|vector| platform.line(vector)) else {
+        return false;
+    };
+    let mut count = [0; 8];
+    rustix::io::read(line, &mut count).is_ok_and(|_| rustix::io::write(line, &count).is_ok())
 }

@@ -14,7 +14,7 @@ use super::config::{ConfigSpace, Identity};
 use super::msix::Msix;
 use super::worker::Worker;
 use super::{PciError, Platform};
-use crate::virtio::{Device, Mem, QueueError, QueueSet, VirtQueue, Wake, drive, features};
+use crate::virtio::{Device, Mem, QueueError, QueueSet, RemoteRing, VirtQueue, Wake, drive, features};
 
 const VENDOR: u16 = 0x1af4;
 /// Device ids are this plus the virtio device type.
@@ -75,6 +75,10 @@ struct Ring {
     desc: u64,
     driver: u64,
     device: u64,
+    /// Another process serves it, and interrupts by this vector.
+    lent: Option<u16>,
+    /// Where that process stopped.
+    base: u16,
 }
 
 /// Everything of the function that changes.
@@ -101,6 +105,18 @@ pub(super) struct State {
     pending: QueueSet,
     /// The processors stand still, and so does the device.
     paused: bool,
+    /// Of a device whose queues another process serves.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// How far a device in another process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    Idle,
+    /// It was told to begin.
+    Begun,
+    /// The driver asked for a reset, which the device's thread does.
+    Resetting,
 }
 
 impl std::fmt::Debug for State {
@@ -121,13 +137,14 @@ impl VirtioPci {
     /// # Errors
     /// The device's queues, descriptors or the thread.
     pub fn new(
-        device: Box<dyn Device>,
+        mut device: Box<dyn Device>,
         mem: Mem,
         bar: u64,
         platform: Arc<dyn Platform>,
     ) -> Result<Arc<Self>, PciError> {
         let sizes = device.queue_sizes().to_vec();
         let queues = queues(&sizes)?;
+        let elsewhere = device.remote().map(|_| Elsewhere::Idle);
         let kind = u16::try_from(device.device_type()).unwrap_or(0);
         let vectors = u16::try_from(sizes.len() + 1).unwrap_or(1);
         let identity = Identity {
@@ -172,6 +189,7 @@ impl VirtioPci {
             queue_select: 0,
             pending: QueueSet::EMPTY,
             paused: false,
+            elsewhere,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -194,6 +212,7 @@ impl VirtioPci {
     pub fn take_apart(&self) -> Option<Box<dyn Device>> {
         drop(self.worker.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut state = self.shared.lock();
+        state.recall();
         state.reset();
         self.shared.leave_bar(&state);
         state.device.take()
@@ -203,7 +222,8 @@ impl VirtioPci {
     pub fn pause(&self, paused: bool) {
         let mut state = self.shared.lock();
         state.paused = paused;
-        if !paused {
+        state.tend(&self.shared);
+        if !paused && !state.is_elsewhere() {
             // Kicks that came meanwhile were not looked at.
             let active =
                 (0..state.queues.len()).filter(|i| state.queues.get(*i).is_some_and(VirtQueue::is_active));
@@ -266,7 +286,7 @@ impl VirtioPci {
                 }
             }
             TABLE..PENDING => state.msix.read_table(offset(TABLE), out),
-            PENDING..Self::BAR_SIZE => state.msix.read_pending(offset(PENDING), out),
+            PENDING..Self::BAR_SIZE => state.msix.read_pending(offset(PENDING), out, &*state.platform),
             _ => {}
         }
     }
@@ -354,8 +374,16 @@ fn queues(sizes: &[u16]) -> Result<Vec<VirtQueue>, QueueError> {
 }
 
 fn rings(sizes: &[u16]) -> Vec<Ring> {
-    let ring =
-        |size: &u16| Ring { size: *size, vector: NO_VECTOR, enabled: false, desc: 0, driver: 0, device: 0 };
+    let ring = |size: &u16| Ring {
+        size: *size,
+        vector: NO_VECTOR,
+        enabled: false,
+        desc: 0,
+        driver: 0,
+        device: 0,
+        lent: None,
+        base: 0,
+    };
     sizes.iter().map(ring).collect()
 }
 
@@ -402,7 +430,7 @@ impl State {
     }
 
     fn offered(&self) -> u64 {
-        self.device.as_ref().map_or(0, |d| d.features()) | features::TRANSPORT
+        self.device.as_ref().map_or(features::TRANSPORT, |d| d.features() | d.transport_features())
     }
 
     fn common(&self) -> [u8; 0x3c] {
@@ -447,6 +475,10 @@ impl State {
     }
 
     fn write_common(&mut self, at: u64, data: &[u8]) {
+        if self.elsewhere == Some(Elsewhere::Resetting) {
+            // The driver waits until the status is 0 (section 4.1.4.3.2).
+            return;
+        }
         let mut bytes = [0; 8];
         for (to, from) in bytes.iter_mut().zip(data) {
             *to = *from;
@@ -505,7 +537,11 @@ impl State {
 
     fn set_status(&mut self, new: u8) {
         if new == 0 {
-            return self.reset();
+            match &mut self.elsewhere {
+                Some(turn @ Elsewhere::Begun) => *turn = Elsewhere::Resetting,
+                _ => self.reset(),
+            }
+            return;
         }
         let was = self.status;
         // Bits are only added, and the device's own is not the driver's.
@@ -554,6 +590,7 @@ impl State {
         if let Some((ring, queue)) = self.rings.get(index).zip(self.queues.get_mut(index))
             && runs
             && ring.enabled
+            && self.elsewhere.is_none()
         {
             queue.set_active(true);
             // It may hold buffers already.
@@ -564,6 +601,9 @@ impl State {
     /// Queue reset (section 2.6.1): done at once.
     fn reset_queue(&mut self, index: usize) {
         let Some(device) = &self.device else { return };
+        if self.accepted & features::RING_RESET == 0 {
+            return;
+        }
         let sizes = device.queue_sizes().to_vec();
         let Some(size) = sizes.get(index) else { return };
         let event_idx = self.accepted & features::EVENT_IDX != 0;
@@ -609,8 +649,91 @@ impl State {
         self.generation = self.generation.wrapping_add(1);
         if self.status & status::DRIVER_OK != 0 {
             self.isr |= 2;
-            let platform = self.platform.clone();
-            self.msix.interrupt(self.config_vector, &*platform);
+            self.interrupt(self.config_vector);
+        }
+    }
+
+    fn interrupt(&self, vector: u16) {
+        if let Some(line) = self.platform.line(vector) {
+            // A full counter means that it is pending already.
+            let _ = rustix::io::write(line, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Whether another process serves the queues, and takes the doorbells.
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// Has another process serve what is to be served, and nothing else. Waits for it.
+    pub fn tend(&mut self, shared: &Shared) {
+        if !self.is_elsewhere() {
+            return;
+        }
+        if self.elsewhere == Some(Elsewhere::Resetting) {
+            self.recall();
+            self.reset();
+        }
+        let ready = self.status & status::DRIVER_OK != 0 && self.status & status::NEEDS_RESET == 0;
+        let done = if ready && !self.paused {
+            self.lend(shared)
+        } else {
+            self.recall();
+            Ok(())
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, device = shared.name, "another process does not serve a device; it stops");
+            self.fail();
+            self.recall();
+        }
+    }
+
+    fn lend(&mut self, shared: &Shared) -> std::io::Result<()> {
+        let Some(remote) = self.device.as_mut().and_then(|device| device.remote()) else { return Ok(()) };
+        if self.elsewhere != Some(Elsewhere::Begun) {
+            // Also after an error in it there is something to recall.
+            self.elsewhere = Some(Elsewhere::Begun);
+            remote.begin(self.accepted, &self.mem)?;
+        }
+        for (index, (ring, kick)) in self.rings.iter_mut().zip(&shared.kicks).enumerate() {
+            if !ring.enabled {
+                continue;
+            }
+            let call = self.platform.line(ring.vector);
+            match ring.lent {
+                Some(vector) if vector == ring.vector => {}
+                Some(_) => remote.set_call(index, call)?,
+                None => {
+                    let there = RemoteRing {
+                        size: ring.size,
+                        desc: ring.desc,
+                        avail: ring.driver,
+                        used: ring.device,
+                        base: ring.base,
+                        kick: kick.as_fd(),
+                        call,
+                    };
+                    remote.start(index, &there, &self.mem)?;
+                }
+            }
+            ring.lent = Some(ring.vector);
+        }
+        Ok(())
+    }
+
+    fn recall(&mut self) {
+        match &mut self.elsewhere {
+            None | Some(Elsewhere::Idle) => return,
+            Some(turn) => *turn = Elsewhere::Idle,
+        }
+        let Some(remote) = self.device.as_mut().and_then(|device| device.remote()) else { return };
+        for (index, ring) in self.rings.iter_mut().enumerate() {
+            if ring.lent.take().is_some() {
+                match remote.stop(index) {
+                    Ok(base) => ring.base = base,
+                    Err(error) => tracing::debug!(%error, index, "another process did not give a queue back"),
+                }
+            }
         }
     }
 
@@ -652,11 +775,10 @@ impl State {
                     self.config_changed();
                 }
                 self.pending = self.pending.union(outcome.again);
-                let platform = self.platform.clone();
                 while let Some(index) = outcome.notify.pop_first() {
                     self.isr |= 1;
                     if let Some(ring) = self.rings.get(index) {
-                        self.msix.interrupt(ring.vector, &*platform);
+                        self.interrupt(ring.vector);
                     }
                 }
             }

@@ -29,7 +29,8 @@ impl Worker {
     pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         watch(&epoll, &shared.poke, POKE)?;
-        for (index, kick) in shared.kicks.iter().enumerate() {
+        let own_kicks = if shared.lock().is_elsewhere() { &[] } else { &shared.kicks[..] };
+        for (index, kick) in own_kicks.iter().enumerate() {
             watch(&epoll, kick, KICKS + index as u64)?;
         }
         let stop = Arc::new(AtomicBool::new(false));
@@ -101,7 +102,9 @@ fn serve(shared: &Shared, epoll: &OwnedFd, stop: &AtomicBool) -> rustix::io::Res
                 }
             }
         }
-        shared.lock().work_pending();
+        let mut state = shared.lock();
+        state.tend(shared);
+        state.work_pending();
     }
 }
 

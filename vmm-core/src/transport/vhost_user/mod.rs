@@ -1,5 +1,7 @@
-//! vhost-user back end: carries any [`Device`] over a Unix socket into QEMU.
+//! vhost-user, both ends. The back end carries any [`Device`] over a Unix socket into QEMU; the front end ([`FrontEnd`]) puts a
+//! device that another process serves on our own bus.
 //!
+//! The back end:
 //! One thread per device owns everything: it waits for the front end's messages, the rings' kicks, the device's host
 //! source and the handle's stop. The device needs no lock. The thread ends when the front end disconnects (QEMU ended),
 //! when it breaks the protocol, or when the handle is dropped; the device is reset then, so its observers learn that
@@ -9,6 +11,7 @@
 //! lock around the device, and end silently on the first error.
 
 mod backend;
+mod front_end;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
+pub use self::front_end::{FrontEnd, FrontEndConfig};
 pub use self::memory::{MemoryObserver, RamRegion};
 use crate::confine;
 use crate::virtio::{Device, Wake};
