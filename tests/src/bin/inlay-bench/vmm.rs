@@ -113,7 +113,8 @@ pub fn measure(runs: usize) -> Result<()> {
     let config = config.join("inlay/machines").join(format!("{}.toml", machine.0));
     let text = std::fs::read_to_string(&config)?;
     // What `--engine qemu` uses.
-    std::fs::write(&config, format!("accel = \"kvm\"\n{text}"))?;
+    let rest: Vec<&str> = text.lines().filter(|line| !line.starts_with("accel")).collect();
+    std::fs::write(&config, format!("accel = \"kvm\"\n{}\n", rest.join("\n")))?;
     let mut all = [Vec::new(), Vec::new()];
     for _ in 0..runs {
         for (runs, engine) in all.iter_mut().zip(ENGINES) {
