@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use inlay_vmm_core::devices::net::tap;
 use serde::{Deserialize, Serialize};
 
 /// Largest configuration file that is read.
@@ -47,6 +48,42 @@ pub enum Accel {
     Kvm,
 }
 
+/// What the guest's network card is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Network {
+    /// A network of its own, which reaches others as the user's programs do.
+    #[default]
+    User,
+    /// Nothing: it has no card.
+    None,
+    /// A tap device of the host, which the user made.
+    Tap(String),
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("tap:") {
+            Some(name) if tap::is_name(name) => Ok(Self::Tap(name.into())),
+            None if text == "user" => Ok(Self::User),
+            None if text == "none" => Ok(Self::None),
+            _ => Err(format!("{text:?} is not \"user\", \"none\" or \"tap:\" with the name of an interface")),
+        }
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::User => "user".into(),
+            Network::None => "none".into(),
+            Network::Tap(name) => format!("tap:{name}"),
+        }
+    }
+}
+
 /// The configuration of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +100,9 @@ pub struct Config {
     /// Memory in MiB, 256 to 1048576.
     #[serde(default = "Config::default_memory")]
     pub memory: u32,
+    /// What its network card is connected to.
+    #[serde(default)]
+    pub network: Network,
     /// Id of the base image that its root disk belongs to, for life.
     pub base: String,
 }
@@ -76,6 +116,7 @@ impl Config {
             accel: Accel::default(),
             cpus: Self::default_cpus(),
             memory: Self::default_memory(),
+            network: Network::default(),
             base,
         }
     }
@@ -129,6 +170,7 @@ impl Config {
         Ok(format!(
             "# A machine of Inlay; changes count from its next start.\n\
              # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
+             # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
     }
@@ -245,6 +287,7 @@ mod tests {
         let mut config = Config::new("0123456789abcdef".into());
         config.accel = Accel::Kvm;
         config.cpus = 3;
+        config.network = Network::Tap("tap0".into());
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
@@ -265,13 +308,17 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));
         assert!(text.starts_with("m.toml:3: key `memory`: invalid type: string"), "{text}");
         let text = error(&format!("{BASE}accel = \"magic\"\n"));
         assert!(text.starts_with("m.toml:2: key `accel`: unknown variant `magic`"), "{text}");
+        for network in ["tap:", "tap:a/b", "bridge"] {
+            let text = error(&format!("{BASE}network = \"{network}\"\n"));
+            assert!(text.starts_with(&format!("m.toml:2: key `network`: \"{network}\" is not")), "{text}");
+        }
         let text = error(&format!("{BASE}cpus 4\n"));
         assert!(text.starts_with("m.toml:2: "), "{text}");
         assert_eq!(error(""), "m.toml:1: missing field `base`");

@@ -27,6 +27,7 @@ pub const HEADLESS: &[&str] =
 /// Apps and tools of the tests.
 pub const TESTS: &[&str] = &[
     "busybox-static",
+    "iproute2",
     "dbus",
     "foot",
     "gtk-3-examples",

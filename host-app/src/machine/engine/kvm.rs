@@ -3,24 +3,22 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use inlay_vmm_core::devices::balloon::Balloon;
 use inlay_vmm_core::devices::block::{Block, Format, Image, ImageConfig};
-use inlay_vmm_core::devices::net::Net;
+use inlay_vmm_core::devices::net::{Net, tap};
 use inlay_vmm_core::devices::rng::Rng;
 use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
 use inlay_vmm_core::virtio::Device;
 
 use super::super::MachineError;
 use super::super::guest::{Ended, Guest};
-use super::network::Passt;
+use super::network::{Passt, mac};
 use super::{Start, device_error, ended};
-use crate::create;
-
-/// The address of the guest's network card: each machine has a network of its own.
-const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+use crate::{config, create};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name: _, config, boot, initrd, sockets, observer, serial_log, sandbox } = start;
+    let Start { name, config, boot, initrd, sockets, observer, serial_log, sandbox } = start;
     let bases: Vec<_> = boot.base.root().parent().map(Path::to_path_buf).into_iter().collect();
     let disk = |path, format, serial: &str| {
         let image = ImageConfig { path, format, read_only: false, backing_folders: bases.clone() };
@@ -32,20 +30,13 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         disk(boot.root_disk, Format::Qcow2, create::ROOT_SERIAL)?,
         disk(boot.home_disk, Format::Raw, create::HOME_SERIAL)?,
         Box::new(Rng),
+        // Pages that the guest has free go back to the host.
+        Box::new(Balloon::new().map_err(device_error)?),
         super::gpu(observer),
         super::vsock(sockets)?,
     ];
-    let network = match Passt::start(&serial_log.with_file_name("network.log")) {
-        Ok((passt, socket)) => {
-            devices.push(Box::new(Net::new(socket, MAC).map_err(device_error)?));
-            Some(passt)
-        }
-        Err(error) => {
-            let mend = "`inlay doctor` tells what is missing";
-            tracing::warn!("the guest has no network: passt cannot be started ({error}); {mend}");
-            None
-        }
-    };
+    let (card, network) = network(&config.network, mac(name), &serial_log)?;
+    devices.extend(card);
     sandbox.enter();
     let machine = KvmConfig {
         cpus: config.cpus,
@@ -58,6 +49,31 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     let vmm = Vmm::start(&machine, devices, Some(&mut observer.clone()))
         .map_err(|source| MachineError::Engine { log: serial_log, source: Box::new(source) })?;
     Ok(Box::new(KvmGuest { vmm, _network: network }))
+}
+
+/// A guest's network card, and what must live as long as it.
+type Network = (Option<Box<dyn Device>>, Option<Passt>);
+
+/// Makes the guest's network card. passt that cannot be started is told of in the log: the guest
+/// runs without.
+fn network(connected: &config::Network, mac: [u8; 6], serial_log: &Path) -> Result<Network, MachineError> {
+    match connected {
+        config::Network::None => Ok((None, None)),
+        config::Network::Tap(name) => {
+            let tap = tap::open(name).map_err(device_error)?;
+            Ok((Some(Box::new(Net::on_tap(tap, mac).map_err(device_error)?)), None))
+        }
+        config::Network::User => match Passt::start(&serial_log.with_file_name("network.log")) {
+            Ok((passt, socket)) => {
+                Ok((Some(Box::new(Net::new(socket, mac).map_err(device_error)?)), Some(passt)))
+            }
+            Err(error) => {
+                let mend = "`inlay doctor` tells what is missing";
+                tracing::warn!("the guest has no network: passt cannot be started ({error}); {mend}");
+                Ok((None, None))
+            }
+        },
+    }
 }
 
 /// A guest in this process. Fields are dropped in their order: first the machine, whose end of the network's socket goes with

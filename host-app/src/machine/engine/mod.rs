@@ -17,7 +17,7 @@ use super::guest::{Ended, Guest};
 use super::memory::Observer;
 use super::sandbox::Sandbox;
 use super::{MachineError, Sockets};
-use crate::config::{Config, Engine};
+use crate::config::{Config, Engine, Network};
 use crate::create::{self, BootFiles};
 use crate::paths::{Folders, MachineName};
 use crate::process;
@@ -50,7 +50,11 @@ pub fn start(
     sockets: &Sockets,
     observer: &Observer,
 ) -> Result<(Box<dyn Guest>, Option<String>), MachineError> {
-    let (config, boot) = create::boot_files(folders, name)?;
+    let (config, mut boot) = create::boot_files(folders, name)?;
+    if config.network == Network::None {
+        // It would look for its card for ever.
+        boot.command_line.push_str(" systemd.mask=inlay-network.service");
+    }
     let initrd = folders.machine(name).data().join("initrd");
     create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
     let serial_log = folders.machine(name).serial_log();

@@ -1,4 +1,4 @@
-//! The guest's network: passt, which gives it a network of its own without any right on the host.
+//! The guest's network: its card's address, and passt, which gives it a network of its own without any right on the host.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
+use crate::paths::MachineName;
 use crate::process;
 
 /// What the guest gets from passt's DHCP server: an address of its own, so that it can reach servers of this host by the
@@ -37,6 +40,16 @@ const ARGUMENTS: [&str; 20] = [
 
 /// How long its end may take.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The address of a machine's network card: the same at each start, and another one than that of other machines and other hosts
+/// on the same bridge, in the range that KVM's guests use.
+pub fn mac(name: &MachineName) -> [u8; 6] {
+    // Without it, machines of this host still differ.
+    let host = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let hash = Sha256::new().chain_update(&host).chain_update(name.to_string()).finalize();
+    let [a, b, c] = [0, 1, 2].map(|at| hash.get(at).copied().unwrap_or_default());
+    [0x52, 0x54, 0, a, b, c]
+}
 
 /// passt; it ends with this.
 #[derive(Debug)]

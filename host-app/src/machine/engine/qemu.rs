@@ -1,8 +1,10 @@
 //! A guest under QEMU, with our devices by vhost-user.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use inlay_vmm_core::devices::net::tap;
 use inlay_vmm_core::engine::qemu::{self, Disk, DiskFormat, Qemu, QemuConfig, QemuError};
 use inlay_vmm_core::transport::vhost_user::VhostUser;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,13 +12,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::guest::{Ended, Guest};
 use super::super::memory::Observer;
 use super::super::{MachineError, Sockets};
+use super::network::mac;
 use super::{Start, device_error, ended};
-use crate::config::{Accel, Config};
+use crate::config::{Accel, Config, Network};
 use crate::create::{self, BootFiles};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     let Start { name, config, boot, initrd, sockets, observer, serial_log, mut sandbox } = start;
+    let network = match &config.network {
+        Network::User => qemu::Network::User,
+        Network::None => qemu::Network::None,
+        Network::Tap(name) => qemu::Network::Tap(Arc::new(tap::open(name).map_err(device_error)?)),
+    };
     // Before the devices have threads, so that it holds for them; QEMU is in it as well.
     sandbox.program = Some(qemu::BINARY);
     sandbox.enter();
@@ -27,6 +35,8 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         serial_log: serial_log.clone(),
         gpu_socket: Some(sockets.gpu()),
         vsock_socket: Some(sockets.vhost_vsock()),
+        network,
+        mac: mac(name),
         ..of(config, boot)
     };
     let engine = format!("qemu, {}", if config.accel == Accel::Kvm { "kvm" } else { "tcg" });
@@ -57,7 +67,6 @@ fn of(config: &Config, boot: BootFiles) -> QemuConfig {
             disk(boot.root_disk, DiskFormat::Qcow2, create::ROOT_SERIAL),
             disk(boot.home_disk, DiskFormat::Raw, create::HOME_SERIAL),
         ],
-        network: true,
         ..QemuConfig::default()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use inlay_vmm_core::engine::kvm::probe;
 
+use super::clock::family;
 use super::local::program;
 use super::small::{self, Guest};
 use super::{median, say};
@@ -65,13 +66,12 @@ impl Machine {
         let mine = all.as_array().and_then(|all| all.iter().find(|m| m["name"] == self.0.as_str()));
         let mut pid = mine.and_then(|m| m["pid"].as_u64()).context("the machine is not listed")?;
         if engine == "qemu" {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-            let is_qemu = |pid: &u64| {
+            let is_qemu = |pid: &u32| {
                 std::fs::read_to_string(format!("/proc/{pid}/comm"))
                     .is_ok_and(|name| name.starts_with("qemu"))
             };
-            let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-            pid = children.find(is_qemu).context("QEMU is no child of the machine process")?;
+            let mut family = family(u32::try_from(pid)?).into_iter();
+            pid = family.find(is_qemu).context("QEMU is no child of the machine process")?.into();
         }
         let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps"))?;
         let mut guest = false;

@@ -1,10 +1,11 @@
 //! `net` (virtio 1.2, section 5.1): a network card whose other end is a stream socket of frames, each behind its length (4
-//! bytes, big-endian), as passt and QEMU's `stream` speak it.
+//! bytes, big-endian), as passt and QEMU's `stream` speak it, or a tap device.
 //!
 //! Nothing queues without bound: what the host does not take waits in the guest's ring, behind one frame here; what the
 //! guest does not take waits in the socket, behind what was read once.
 
 mod link;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use self::link::Link;
+use self::link::{Kind, Link};
 use crate::virtio::{Device, DeviceError, Mem, QueueSet, RestoreError, VirtQueue, Wake, to_json};
 
 /// The virtio device id.
@@ -49,7 +50,15 @@ impl Net {
     /// # Errors
     /// The host's.
     pub fn new(socket: OwnedFd, mac: [u8; 6]) -> io::Result<Self> {
-        Ok(Self { link: Link::new(socket)?, mac, full: false })
+        Ok(Self { link: Link::new(Kind::Stream, socket)?, mac, full: false })
+    }
+
+    /// A card with this address on a tap device that [`tap::open`] opened.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn on_tap(tap: OwnedFd, mac: [u8; 6]) -> io::Result<Self> {
+        Ok(Self { link: Link::new(Kind::Tap, tap)?, mac, full: false })
     }
 
     fn receive(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {

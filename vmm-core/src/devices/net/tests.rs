@@ -1,9 +1,14 @@
 //! The card between a driver made here and a socket.
 
 use std::io::{Read as _, Write as _};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::tap::{self, TapError};
 use super::{HEADER, MOST_FRAME, Net, RECEIVE, TRANSMIT};
 use crate::virtio::testing::Driver;
 use crate::virtio::{Device as _, Wake};
@@ -102,6 +107,130 @@ fn a_host_that_does_not_read_holds_the_ring_and_loses_nothing() {
         b.wake(Wake::HostSource);
     }
     assert_eq!(b.driver.used(TRANSMIT).len(), 1);
+}
+
+/// Whether the device wants to be woken by its host's side.
+fn is_woken(net: &Net) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let source = net.host_source().unwrap();
+    poll(&mut [PollFd::new(&source, PollFlags::IN)], Some(&now)).unwrap() > 0
+}
+
+#[test]
+fn a_host_that_goes_while_the_ring_is_full_wakes_nobody() {
+    let mut b = Bench::new();
+    b.host_sends(&[7; 60]);
+    b.wake(Wake::HostSource);
+    b.host = UnixStream::pair().unwrap().0;
+    assert!(!is_woken(&b.net));
+    b.driver.submit(RECEIVE, &[], &[2000]);
+    b.wake(Wake::Queue(RECEIVE));
+    assert_eq!(b.driver.used(RECEIVE)[0].data[HEADER..], [7; 60]);
+    assert!(!is_woken(&b.net));
+}
+
+/// A card on a tap device of the host, 10.9.0.1 on its side.
+struct OnTap {
+    driver: Driver,
+    net: Net,
+}
+
+impl OnTap {
+    fn transmit(&mut self, frame: &[u8]) {
+        self.driver.submit(TRANSMIT, &[&[0; HEADER], frame], &[]);
+        self.driver.drive(&mut self.net, Wake::Queue(TRANSMIT)).unwrap();
+        assert_eq!(self.driver.used(TRANSMIT).len(), 1);
+    }
+
+    /// The first frame that is one of these.
+    fn receive(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            self.driver.submit(RECEIVE, &[], &[2000]);
+            let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+            let source = self.net.host_source().unwrap();
+            poll(&mut [PollFd::new(&source, PollFlags::IN)], Some(&limit)).unwrap();
+            self.driver.drive(&mut self.net, Wake::HostSource).unwrap();
+            for used in self.driver.used(RECEIVE) {
+                let frame = used.data[HEADER..].to_vec();
+                if wanted(&frame) {
+                    return frame;
+                }
+            }
+        }
+        panic!("no such frame");
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    assert!(status.unwrap().success(), "ip {arguments}");
+}
+
+/// One's complement of the one's complement sum (RFC 1071).
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum: u32 = bytes.chunks(2).map(|b| u32::from(u16::from_be_bytes([b[0], b[1]]))).sum();
+    (!u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()).to_be_bytes()
+}
+
+/// In a network namespace of its own.
+fn on_a_tap() {
+    assert!(matches!(tap::open("inlay0"), Err(TapError::Missing(_))));
+    assert!(matches!(tap::open("lo"), Err(TapError::Refused { .. })));
+    assert!(matches!(tap::open("../lo"), Err(TapError::Name(_))));
+    assert!(matches!(tap::open("an-interface-name"), Err(TapError::Name(_))));
+    ip("tuntap add dev inlay0 mode tap");
+    ip("addr add 10.9.0.1/24 dev inlay0");
+    let net = Net::on_tap(tap::open("inlay0").unwrap(), MAC).unwrap();
+    assert!(matches!(tap::open("inlay0"), Err(TapError::Refused { .. })));
+    let mut b = OnTap { driver: Driver::new(2), net };
+    // An interface that is down loses frames, and nothing else.
+    b.transmit(&[1; 60]);
+    ip("link set inlay0 up");
+
+    let socket = UdpSocket::bind("10.9.0.1:7").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.send_to(b"hello", "10.9.0.2:9").unwrap();
+    // Who has 10.9.0.2? (RFC 826)
+    let question = b.receive(|frame| frame[12..14] == [8, 6] && frame[38..42] == [10, 9, 0, 2]);
+    let host: [u8; 6] = question[6..12].try_into().unwrap();
+    let answer =
+        [&host[..], &MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &MAC, &[10, 9, 0, 2], &host, &[10, 9, 0, 1]];
+    b.transmit(&answer.concat());
+    let frame = b.receive(|frame| frame[12..14] == [8, 0] && frame[30..34] == [10, 9, 0, 2]);
+    assert_eq!(frame[..12], [MAC, host].concat());
+    assert_eq!(frame[42..47], *b"hello");
+
+    let mut header = [&[0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0, 0][..], &[10, 9, 0, 2, 10, 9, 0, 1]].concat();
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    b.transmit(&[&host[..], &MAC, &[8, 0], &header, &[0, 9, 0, 7, 0, 13, 0, 0], b"world"].concat());
+    let mut bytes = [0; 16];
+    let (count, from) = socket.recv_from(&mut bytes).unwrap();
+    assert_eq!((&bytes[..count], from.to_string().as_str()), (&b"world"[..], "10.9.0.2:9"));
+
+    // Its end wakes once; frames are lost then.
+    ip("link del inlay0");
+    b.driver.drive(&mut b.net, Wake::HostSource).unwrap();
+    b.driver.submit(RECEIVE, &[], &[2000]);
+    b.driver.drive(&mut b.net, Wake::HostSource).unwrap();
+    assert!(!is_woken(&b.net));
+    b.transmit(&[1; 60]);
+}
+
+#[test]
+fn frames_go_over_a_tap_device() {
+    const INSIDE: &str = "INLAY_TAP";
+    if std::env::var_os(INSIDE).is_some() {
+        return on_a_tap();
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "devices::net::tests::frames_go_over_a_tap_device", "--nocapture"]);
+    let output = command.env(INSIDE, "1").output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Accel, Disk, QemuConfig, QemuError};
+use super::{Accel, Disk, Network, QemuConfig, QemuError};
 
 /// Descriptors that QEMU inherits.
 #[derive(Clone, Copy)]
 pub struct InheritedFds {
     pub qmp: i32,
     pub serial: i32,
+    pub tap: Option<i32>,
 }
 
 /// The arguments after the program's name.
@@ -42,11 +43,27 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
     }
     args.json("-object", &json!({"qom-type": "rng-random", "id": "rng", "filename": "/dev/urandom"}));
     args.json("-device", &json!({"driver": "virtio-rng-pci", "rng": "rng", "disable-legacy": "on"}));
-    if config.network {
-        args.json("-netdev", &json!({"type": "user", "id": "net"}));
+    args.json(
+        "-device",
+        &json!({"driver": "virtio-balloon-pci", "free-page-reporting": true, "disable-legacy": "on"}),
+    );
+    let network = match config.network {
+        Network::None => None,
+        Network::User => Some(json!({"type": "user", "id": "net"})),
+        Network::Tap(_) => fds.tap.map(|fd| json!({"type": "tap", "id": "net", "fd": fd.to_string()})),
+    };
+    if let Some(network) = network {
+        args.json("-netdev", &network);
+        let mac = config.mac.map(|byte| format!("{byte:02x}")).join(":");
         args.json(
             "-device",
-            &json!({"driver": "virtio-net-pci", "netdev": "net", "romfile": "", "disable-legacy": "on"}),
+            &json!({
+                "driver": "virtio-net-pci",
+                "netdev": "net",
+                "mac": mac,
+                "romfile": "",
+                "disable-legacy": "on",
+            }),
         );
     }
     if let Some(socket) = &config.gpu_socket {

@@ -1,6 +1,8 @@
 //! What a machine under QEMU consists of.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::QemuError;
 
@@ -47,6 +49,17 @@ pub struct Disk {
     pub read_only: bool,
 }
 
+/// What the guest's network card is connected to.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// Nothing: it has none.
+    None,
+    /// QEMU's own network, which needs no rights and lets nobody in.
+    User,
+    /// A tap device ([`tap::open`](crate::devices::net::tap::open)).
+    Tap(Arc<OwnedFd>),
+}
+
 /// A machine.
 #[derive(Clone, Debug)]
 pub struct QemuConfig {
@@ -68,8 +81,10 @@ pub struct QemuConfig {
     pub cmdline: String,
     /// Disks in the order in which the guest finds them (`vda`, `vdb`, ...).
     pub disks: Vec<Disk>,
-    /// Whether the guest has a network: QEMU's own, which needs no rights and lets nobody in.
-    pub network: bool,
+    /// The guest's network.
+    pub network: Network,
+    /// The address of its card.
+    pub mac: [u8; 6],
     /// Where the serial port's output goes; the file before it is kept as `<path>.old` when it grows large.
     pub serial_log: PathBuf,
     /// The vhost-user socket of a gpu device.
@@ -91,7 +106,8 @@ impl Default for QemuConfig {
             initrd: None,
             cmdline: String::new(),
             disks: Vec::new(),
-            network: false,
+            network: Network::None,
+            mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
             serial_log: PathBuf::from("/dev/null"),
             gpu_socket: None,
             vsock_socket: None,

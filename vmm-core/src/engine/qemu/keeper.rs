@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::command::{InheritedFds, arguments};
 use super::qmp::{self, Message, command, parse};
-use super::{Exit, QemuConfig, QemuError, spawn_error};
+use super::{Exit, Network, QemuConfig, QemuError, spawn_error};
 use crate::engine::lines::Lines;
 use crate::engine::serial::{SerialLog, printable};
 
@@ -165,7 +165,11 @@ pub fn start(config: &QemuConfig, sandbox: bool) -> Result<Started, QemuError> {
         stream.set_nonblocking(true).map_err(os("make a control channel"))?;
     }
     let log = SerialLog::create(&config.serial_log).map_err(os("write the serial log"))?;
-    let fds = InheritedFds { qmp: qmp_theirs.as_raw_fd(), serial: serial_theirs.as_raw_fd() };
+    let tap = match &config.network {
+        Network::Tap(tap) => Some(tap.as_raw_fd()),
+        Network::None | Network::User => None,
+    };
+    let fds = InheritedFds { qmp: qmp_theirs.as_raw_fd(), serial: serial_theirs.as_raw_fd(), tap };
     let mut qemu = Command::new(&config.binary);
     qemu.args(arguments(config, fds, sandbox)?)
         .stdin(Stdio::null())
@@ -203,8 +207,8 @@ fn prepare_child(parent: Pid, fds: InheritedFds) -> io::Result<()> {
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    for fd in [fds.qmp, fds.serial] {
-        // SAFETY: both descriptors are open, as the caller of `pre_exec` said.
+    for fd in [Some(fds.qmp), Some(fds.serial), fds.tap].into_iter().flatten() {
+        // SAFETY: the descriptors are open, as the caller of `pre_exec` said.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     }
