@@ -53,10 +53,14 @@ impl Display {
             return Self::Headless;
         }
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if set("DISPLAY").is_none() {
+        if set("DISPLAY").is_none() && set("WAYLAND_DISPLAY").is_none() {
             return Self::Any;
         }
-        let named = |name: &str| Some((name.to_owned(), set(name)?));
+        let named = |name: &str| {
+            let value = set(name)?;
+            let value = if name == "WAYLAND_DISPLAY" { absolute(value) } else { value };
+            Some((name.to_owned(), value))
+        };
         Self::Host(DISPLAY_VARIABLES.iter().filter_map(|name| named(name)).collect())
     }
 
@@ -64,6 +68,14 @@ impl Display {
     #[must_use]
     pub fn variables() -> &'static [&'static str] {
         &DISPLAY_VARIABLES
+    }
+}
+
+/// The path of a Wayland socket: a plain name is in the runtime folder of whoever says it.
+fn absolute(name: String) -> String {
+    match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(folder) if !name.starts_with('/') && !folder.is_empty() => format!("{folder}/{name}"),
+        _ => name,
     }
 }
 

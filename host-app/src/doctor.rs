@@ -258,10 +258,11 @@ fn graphics() -> Check {
 fn display() -> Check {
     const WHAT: &str = "display";
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    match set("DISPLAY") {
-        Some(display) => Check::good(WHAT, format!("DISPLAY is {display}")),
+    let of = |name: &str| Some(format!("{name} is {}", set(name)?));
+    match of("WAYLAND_DISPLAY").or_else(|| of("DISPLAY")) {
+        Some(found) => Check::good(WHAT, found),
         None => {
-            let found = "DISPLAY is not set: windows cannot be shown";
+            let found = "neither WAYLAND_DISPLAY nor DISPLAY is set: windows cannot be shown";
             Check::bad(WHAT, State::Note, found, "log in to a desktop, or use `inlay start --headless NAME`")
         }
     }

@@ -4,173 +4,14 @@
 
 mod common;
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Process, SOON, Xvfb, eventually, program};
-use inlay::machine::Sockets;
+use common::scripted::{Agent, GREEN, RED, Screen};
+use common::{SOON, Xvfb, eventually};
 use inlay::windows::api::{self, Selector};
-use inlay_protocol::connection::Connection;
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::{Point, Rect, Size};
-use inlay_protocol::handshake::{Capabilities, Hello, Role, VERSION, Welcome};
 use inlay_protocol::input::InputEvent;
-use rustix::fs::{MemfdFlags, SealFlags};
-
-const RED: [u8; 4] = [0, 0, 255, 255];
-const GREEN: [u8; 4] = [0, 200, 0, 255];
-
-/// A window process, and the agent's end of its display connection.
-#[derive(Debug)]
-struct Agent {
-    connection: Connection,
-    events: Vec<Event>,
-    commits: u64,
-    // Dropped in this order: the process before its folder.
-    _process: Process,
-    runtime: tempfile::TempDir,
-}
-
-impl Agent {
-    fn start(display: Option<&str>) -> Self {
-        let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
-        let mut command = Command::new(program("inlay"));
-        command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path()).stdin(Stdio::null());
-        command.env_remove("WAYLAND_DISPLAY");
-        match display {
-            Some(display) => command.env("DISPLAY", display),
-            None => command.env_remove("DISPLAY").arg("--headless"),
-        };
-        let process = Process::spawn(&mut command);
-        let socket = Sockets::new(runtime.path()).display();
-        let stream = eventually("the window process", || UnixStream::connect(&socket).ok());
-        let mut connection = Connection::new(stream.into()).unwrap();
-        let hello = Hello { version: VERSION, role: Role::Display, capabilities: Capabilities::MEMFD };
-        connection.queue_raw(&hello.encode()).unwrap();
-        connection.flush().unwrap();
-        let welcome = loop {
-            connection.receive().unwrap();
-            if let Some(bytes) = connection.next_raw(Welcome::SIZE).unwrap() {
-                break Welcome::decode(&bytes.try_into().unwrap()).unwrap();
-            }
-            assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello");
-        };
-        assert_eq!(welcome.refusal, None);
-        Self { connection, events: Vec::new(), commits: 0, _process: process, runtime }
-    }
-
-    fn send(&mut self, request: &Request) {
-        self.connection.queue(request).unwrap();
-        self.connection.flush().unwrap();
-        while self.connection.wants_write() {
-            // The window process is behind.
-            self.listen(Duration::from_millis(1));
-        }
-    }
-
-    /// Takes the events that come within a time.
-    fn listen(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            if let Some((event, _)) = self.connection.wait_message::<Event>(Some(left)).unwrap() {
-                self.events.push(event);
-            }
-        }
-    }
-
-    /// Waits for an event, from the beginning on.
-    #[track_caller]
-    fn until<T>(&mut self, what: &str, find: impl Fn(&Event) -> Option<T>) -> T {
-        let end = Instant::now() + SOON;
-        loop {
-            if let Some(found) = self.events.iter().find_map(&find) {
-                return found;
-            }
-            assert!(
-                Instant::now() < end,
-                "{what}: not within {SOON:?}; came: {:.2000?}",
-                format!("{:?}", self.events)
-            );
-            self.listen(Duration::from_millis(20));
-        }
-    }
-
-    fn has(&self, which: impl Fn(&Event) -> bool) -> usize {
-        self.events.iter().filter(|e| which(e)).count()
-    }
-
-    /// Commits a surface filled with one colour.
-    fn paint(&mut self, surface: u32, size: Size, colour: [u8; 4]) -> u64 {
-        self.commits += 1;
-        let number = self.commits;
-        let bytes: Vec<u8> = colour.repeat((size.width * size.height) as usize);
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd: OwnedFd = rustix::fs::memfd_create("pool", flags).unwrap();
-        let mut done = 0;
-        while done < bytes.len() {
-            done += rustix::io::write(&fd, &bytes[done..]).unwrap();
-        }
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
-        let buffer = BufferId(u32::try_from(number).unwrap());
-        let create = Request::CreateBuffer { buffer, size: bytes.len() as u64, backing: Backing::Memfd };
-        self.connection.queue_with(&create, vec![Arc::new(fd)]).unwrap();
-        let stride = 4 * size.width;
-        let content = Content { buffer, offset: 0, size, stride, format: Format::Argb8888 };
-        self.send(&Request::Transaction(vec![Commit {
-            surface: SurfaceId(surface),
-            number,
-            content: Some(content),
-            damage: vec![Rect::of_size(size)],
-            scale: 1,
-            transform: Transform::Normal,
-            source: None,
-            size,
-            children: vec![],
-            input: None,
-            opaque: vec![],
-            geometry: None,
-            acked: None,
-            wants_frame: false,
-        }]));
-        number
-    }
-
-    /// A toplevel with this title, open.
-    fn window(&mut self, surface: u32, title: &str, size: Size) {
-        self.toplevel(surface, title, |_| {});
-        self.paint(surface, size, RED);
-    }
-
-    fn toplevel(&mut self, surface: u32, title: &str, change: impl FnOnce(&mut Toplevel)) {
-        let mut toplevel = Toplevel {
-            surface: SurfaceId(surface),
-            title: title.to_owned(),
-            app_id: "app".to_owned(),
-            decoration: Decoration::ServerSide,
-            ..Toplevel::default()
-        };
-        change(&mut toplevel);
-        self.send(&Request::Toplevel(toplevel));
-    }
-
-    fn popup(&mut self, surface: u32, parent: u32, area: Rect, kind: PopupKind) {
-        self.send(&Request::Popup(Popup {
-            surface: SurfaceId(surface),
-            parent: SurfaceId(parent),
-            place: Place::Fixed(area),
-            kind,
-            grab: false,
-            reposition: None,
-        }));
-    }
-
-    fn socket(&self) -> std::path::PathBuf {
-        Sockets::new(self.runtime.path()).windows()
-    }
-}
 
 /// A window's area on the root window, without its frame.
 fn area(xvfb: &Xvfb, window: &str) -> Rect {
@@ -218,7 +59,7 @@ fn property(xvfb: &Xvfb, window: &str, name: &str) -> String {
 #[test]
 fn a_menu_that_covers_its_whole_window_stays_and_one_of_a_minimised_window_goes() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "small", Size::new(120, 80));
     let small = xvfb.find("small");
     agent.popup(2, 1, Rect::new(-90, -90, 300, 260), PopupKind::Menu);
@@ -236,7 +77,7 @@ fn a_menu_that_covers_its_whole_window_stays_and_one_of_a_minimised_window_goes(
 #[test]
 fn fixed_popups_are_where_their_app_puts_them() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "parent", Size::new(400, 300));
     let parent = xvfb.find("parent");
     xvfb.xdotool(&["windowmove", &parent, "300", "200"]);
@@ -283,7 +124,7 @@ fn fixed_popups_are_where_their_app_puts_them() {
 fn shaped_windows_show_nothing_outside_of_their_outline() {
     let half = vec![Rect::new(0, 0, 150, 200), Rect::new(100, 50, 60, 40)];
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     // What lies behind it.
     agent.window(1, "behind", Size::new(600, 500));
     let behind = xvfb.find("behind");
@@ -321,7 +162,7 @@ fn shaped_windows_show_nothing_outside_of_their_outline() {
     agent.send(&shape(Some(vec![])));
     seen(20, 20, RED);
     // Pictures without a display are cut as well.
-    let mut agent = Agent::start(None);
+    let mut agent = Agent::start(Screen::None);
     agent.toplevel(2, "shaped", |_| {});
     agent.send(&shape(Some(half)));
     agent.paint(2, Size::new(300, 200), GREEN);
@@ -335,7 +176,7 @@ fn shaped_windows_show_nothing_outside_of_their_outline() {
 #[test]
 fn hints_of_x11_apps_reach_the_window_manager() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     let child = |t: &mut Toplevel| {
         t.parent = Some(SurfaceId(1));
         t.kind = WindowKind::Utility;
@@ -407,7 +248,7 @@ fn hints_of_x11_apps_reach_the_window_manager() {
 #[test]
 fn the_agent_learns_where_windows_are() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "placed", Size::new(300, 200));
     let window = xvfb.find("placed");
     let told = |agent: &mut Agent, at: Point| {
@@ -437,7 +278,7 @@ fn the_agent_learns_where_windows_are() {
 #[test]
 fn an_app_that_does_not_answer_can_be_forced_to_close() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "stuck", Size::new(300, 200));
     let window = xvfb.find("stuck");
     let close = |agent: &mut Agent| {
@@ -499,7 +340,7 @@ fn an_app_that_does_not_answer_can_be_forced_to_close() {
 #[test]
 fn windows_of_another_workspace_upload_nothing() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "hidden", Size::new(300, 200));
     xvfb.find("hidden");
     xvfb.xdotool(&["set_desktop", "1"]);
@@ -519,10 +360,10 @@ fn windows_of_another_workspace_upload_nothing() {
 #[test]
 fn new_windows_take_the_focus_only_from_their_own() {
     let xvfb = Xvfb::start();
-    let mut one = Agent::start(Some(&xvfb.display));
+    let mut one = Agent::start(Screen::X11(&xvfb.display));
     one.window(1, "one", Size::new(300, 200));
     xvfb.click(&xvfb.find("one"));
-    let mut two = Agent::start(Some(&xvfb.display));
+    let mut two = Agent::start(Screen::X11(&xvfb.display));
     two.window(1, "two", Size::new(300, 200));
     let window = xvfb.find("two");
     xvfb.xdotool(&["windowmove", "--sync", &window, "600", "400"]);
@@ -551,7 +392,7 @@ fn new_windows_take_the_focus_only_from_their_own() {
 #[test]
 fn however_often_it_is_asked_for_it_is_told_once_a_tick() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "calm", Size::new(300, 200));
     xvfb.find("calm");
     agent.listen(Duration::from_millis(500));
@@ -577,7 +418,7 @@ fn however_often_it_is_asked_for_it_is_told_once_a_tick() {
 #[test]
 fn another_layout_is_told_and_the_same_is_not() {
     let xvfb = Xvfb::start();
-    let mut agent = Agent::start(Some(&xvfb.display));
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
     agent.window(1, "typed", Size::new(300, 200));
     xvfb.click(&xvfb.find("typed"));
     let keymaps = |agent: &Agent| -> Vec<String> {
@@ -612,7 +453,7 @@ fn another_layout_is_told_and_the_same_is_not() {
 
 #[test]
 fn a_surface_that_becomes_a_cursor_is_asked_for_again() {
-    let mut agent = Agent::start(None);
+    let mut agent = Agent::start(Screen::None);
     agent.paint(9, Size::new(16, 16), GREEN);
     agent.until("the release", |e| matches!(e, Event::Release { .. }).then_some(()));
     let cursor = Request::Cursor(Cursor::Surface { surface: SurfaceId(9), hotspot: Point::new(1, 1) });

@@ -30,6 +30,7 @@ pub const TESTS: &[&str] = &[
     "iproute2",
     "dbus",
     "foot",
+    "grim",
     "gtk-3-examples",
     "libcap-ng-dev",
     "libseccomp-dev",

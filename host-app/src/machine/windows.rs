@@ -277,7 +277,7 @@ fn is_over(pidfd: &OwnedFd) -> bool {
 
 /// There is nowhere to show windows.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no display to show windows on: set DISPLAY to an X11 display, or use --headless")]
+#[error("there is no display to show windows on: set WAYLAND_DISPLAY or DISPLAY, or use --headless")]
 pub struct NoDisplay;
 
 /// The log of a machine's window process.

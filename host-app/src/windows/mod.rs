@@ -30,6 +30,7 @@ use anyhow::Context;
 
 use presenter::Presenter;
 use presenter::headless::Headless;
+use presenter::wayland::Wayland;
 use presenter::x11::X11;
 
 /// Where windows are shown.
@@ -38,6 +39,8 @@ pub enum Screen {
     /// The display that the environment names; an error when there is none.
     #[default]
     Auto,
+    /// The Wayland display that `WAYLAND_DISPLAY` names.
+    Wayland,
     /// The X display that `DISPLAY` names.
     X11,
     /// Nowhere; pictures can be taken.
@@ -66,6 +69,8 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let (presenter, renderer): (Box<dyn Presenter>, _) = match options.screen {
         Screen::Headless => (Box::new(Headless::default()), render::Renderer::new(None)?),
+        Screen::Wayland => wayland()?,
+        Screen::Auto if is_set("WAYLAND_DISPLAY") => wayland()?,
         Screen::Auto | Screen::X11 => {
             no_display_hint()?;
             let mut x11 = X11::connect().context("no windows can be opened")?;
@@ -77,17 +82,25 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     event_loop::Loop::new(options, presenter, renderer)?.run()
 }
 
-/// An error that says what to do when there is no display that this build can use.
+fn wayland() -> anyhow::Result<(Box<dyn Presenter>, render::Renderer)> {
+    let wayland = Wayland::connect().context("no windows can be opened")?;
+    let renderer = render::Renderer::new(Some(wayland.display()))?;
+    Ok((Box::new(wayland), renderer))
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// An error that says what to do when there is no display.
 ///
 /// # Errors
-/// When `DISPLAY` is not set.
+/// When neither `WAYLAND_DISPLAY` nor `DISPLAY` is set.
 pub fn no_display_hint() -> anyhow::Result<()> {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-    if set("DISPLAY") {
-        return Ok(());
-    }
-    if set("WAYLAND_DISPLAY") {
-        anyhow::bail!("there is no X display: this version needs DISPLAY set (Xwayland), or --headless");
-    }
-    anyhow::bail!("there is no display: set DISPLAY, or use --headless to run without windows")
+    let some = ["WAYLAND_DISPLAY", "DISPLAY"].into_iter().any(is_set);
+    anyhow::ensure!(
+        some,
+        "there is no display: set WAYLAND_DISPLAY or DISPLAY, or use --headless to run without windows"
+    );
+    Ok(())
 }

@@ -13,13 +13,16 @@
 use std::time::{Duration, Instant};
 
 use inlay_protocol::display::{Icon, Place, Popup, States, SurfaceId, Toplevel};
-use inlay_protocol::geometry::{Rect, Size};
+use inlay_protocol::geometry::{Point, Rect, Size};
 
 use super::presenter::{Look, PopupLook};
 use super::render::Target;
 
 /// How long an app may take to acknowledge before the next configure is sent all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a desktop that decides is kept waiting for content that follows.
+const SETTLE: Duration = Duration::from_millis(150);
 
 /// How long an app may take to answer a ping before the user is asked.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -59,6 +62,30 @@ impl Stale {
     pub fn any(self) -> bool {
         self != Self::default()
     }
+}
+
+/// What the desktop knows of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Told {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it is to come.
+    Announced,
+    /// So much that it has decided, or does not want to: the app may be told a size, and the window opened.
+    Decided,
+}
+
+/// When a window may be drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// With the next tick.
+    #[default]
+    Free,
+    /// When the desktop says so, which it is to do since this time.
+    Waits(Instant),
+    /// So as well, but it has not for so long that the window counts as hidden.
+    Starved,
 }
 
 /// A ping on its way.
@@ -103,6 +130,10 @@ pub struct Window {
     pub stale: Stale,
     /// The ping that its app has not answered.
     pub ping: Option<Ping>,
+    /// What the desktop knows of it.
+    pub told: Told,
+    /// When it may be drawn.
+    pub pace: Pace,
 }
 
 impl Window {
@@ -125,6 +156,8 @@ impl Window {
             shape: None,
             stale: Stale::default(),
             ping: None,
+            told: Told::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -135,6 +168,13 @@ impl Window {
         pixels + self.shape.as_ref().map_or(0, |s| s.len() * size_of::<Rect>())
     }
 
+    /// Its outline relative to its window geometry.
+    #[must_use]
+    pub fn outline(&self, geometry: Rect) -> Option<Vec<Rect>> {
+        let back = Point::new(geometry.x.saturating_neg(), geometry.y.saturating_neg());
+        Some(self.shape.as_ref()?.iter().map(|rect| rect.translated(back)).collect())
+    }
+
     /// The place of a popup that its app chose.
     #[must_use]
     pub fn fixed(&self) -> Option<Rect> {
@@ -142,6 +182,12 @@ impl Window {
             Role::Popup(Popup { place: Place::Fixed(_), .. }, area) => Some(*area),
             Role::Popup(..) | Role::Toplevel(_) => None,
         }
+    }
+
+    /// Whether the desktop holds it at its size: maximised or full screen.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.wish.states.0 & (States::MAXIMIZED.0 | States::FULLSCREEN.0) != 0
     }
 
     /// When the user is to be asked whether its app is to be ended.
@@ -168,6 +214,13 @@ impl Window {
             .is_some_and(|(serial, _, at)| self.acked != Some(serial) && now.duration_since(at) < PATIENCE)
     }
 
+    /// Whether its content follows the desktop's newest wish, or its app had time enough to.
+    #[must_use]
+    pub fn is_settled(&self, now: Instant) -> bool {
+        let late = |at: Instant| now.duration_since(at) >= SETTLE;
+        !self.has_news() && self.sent.is_none_or(|(serial, _, at)| self.acked == Some(serial) || late(at))
+    }
+
     /// Whether a wish waits for the acknowledgement of an earlier one.
     #[must_use]
     pub fn has_news(&self) -> bool {
@@ -176,7 +229,7 @@ impl Window {
 
     /// The wish to be sent now as a configure with this serial, if it is time.
     pub fn configure(&mut self, serial: u32, now: Instant) -> Option<Wish> {
-        if !self.has_news() || self.is_settling(now) {
+        if self.told != Told::Decided || !self.has_news() || self.is_settling(now) {
             return None;
         }
         self.sent = Some((serial, self.wish, now));
@@ -306,9 +359,13 @@ mod tests {
     fn a_slow_app_gets_one_size_at_a_time_and_the_last() {
         let now = Instant::now();
         let mut w = Window::announced(Role::Toplevel(toplevel("t", "a")));
+        assert!(w.configure(1, now).is_none(), "the desktop has not decided");
+        w.told = Told::Decided;
         assert!(w.configure(1, now).is_some(), "the initial configure");
+        assert!(!w.is_settled(now) && w.is_settled(now + SETTLE));
         assert!(w.configure(2, now).is_none(), "nothing new");
         w.acknowledge(Some(1));
+        assert!(w.is_settled(now));
         for side in 1..=3 {
             w.wish.size = Some(Size::new(side, side));
             assert_eq!(w.configure(1 + side, now).is_some(), side == 1, "{side}");

@@ -115,8 +115,9 @@ fn vsock(port: u32) -> Result<String> {
 }
 
 fn disk(path: &str) -> Result<String> {
-    let file =
-        File::options().read(true).write(true).create(true).truncate(true).custom_flags(DIRECT).open(path)?;
+    // virtiofsd ignores the flag where a file is opened, but not where it is made.
+    File::create(path)?;
+    let file = File::options().read(true).write(true).custom_flags(DIRECT).open(path)?;
     let mut buffer = Buffer::new()?;
     // Once over, so that there is room for all.
     for at in (0..SIZE).step_by(LARGE) {

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod machine;
 pub mod nested;
+pub mod scripted;
 pub mod sway;
 
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use inlay::windows::api::{self, Picture, Selector, WindowInfo};
 use rustix::process::Pid;
+
+use scripted::Screen;
 
 /// How long anything may take that happens soon; generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -144,13 +147,19 @@ pub struct Local {
 impl Local {
     /// Starts it with an app; without a display unless one is given.
     pub fn start(app: &[&str], display: Option<&str>) -> Self {
+        Self::start_on(app, display.map_or(Screen::None, Screen::X11))
+    }
+
+    /// Starts it with an app on a display or none.
+    pub fn start_on(app: &[&str], screen: Screen<'_>) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["run", "--local"]);
-        command.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("WAYLAND_DISPLAY");
-        match display {
-            Some(display) => command.env("DISPLAY", display),
-            None => command.env_remove("DISPLAY").arg("--headless"),
+        command.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+        match screen {
+            Screen::X11(display) => command.env("DISPLAY", display),
+            Screen::Wayland(socket) => command.env("WAYLAND_DISPLAY", socket),
+            Screen::None => command.arg("--headless"),
         };
         command.args(app).stdin(Stdio::null());
         let process = Process::spawn(&mut command);

@@ -1,15 +1,24 @@
-//! A Wayland desktop without a screen: headless sway, with a pointer of ours.
+//! A Wayland desktop without a screen: headless sway, with a pointer and a keyboard of ours.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use inlay_protocol::geometry::Rect;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::Value;
 use wayland_client::globals::{GlobalListContents, registry_queue_init};
-use wayland_client::protocol::wl_pointer::{Axis, AxisSource};
+use wayland_client::protocol::wl_pointer::{Axis, AxisSource, ButtonState};
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
+use wayland_protocols_misc::zwp_virtual_keyboard_v1::client::{
+    zwp_virtual_keyboard_manager_v1::ZwpVirtualKeyboardManagerV1,
+    zwp_virtual_keyboard_v1::ZwpVirtualKeyboardV1,
+};
 use wayland_protocols_wlr::virtual_pointer::v1::client::{
     zwlr_virtual_pointer_manager_v1::ZwlrVirtualPointerManagerV1,
     zwlr_virtual_pointer_v1::ZwlrVirtualPointerV1,
@@ -19,6 +28,16 @@ use super::{Process, eventually};
 
 /// The size of its only output.
 pub const SIZE: (u32, u32) = (1280, 720);
+/// What the keyboard types; sway's own library completes it.
+const KEYMAP: &str =
+    "xkb_keymap { xkb_keycodes { include \"evdev+aliases(qwerty)\" }; xkb_types { include \"complete\" };
+xkb_compat { include \"complete\" }; xkb_symbols { include \"pc+us+inet(evdev)\" }; };\0";
+/// Evdev codes of the characters of the letters' rows of that keymap, from these codes on.
+const ROWS: [(u32, &str); 4] =
+    [(2, "1234567890-="), (16, "qwertyuiop[]\n"), (30, "asdfghjkl;'"), (44, "zxcvbnm,./")];
+const SHIFTED: [(char, char); 4] = [('>', '.'), ('_', '-'), ('"', '\''), ('$', '4')];
+const KEY_SPACE: u32 = 57;
+const KEY_LEFTSHIFT: u32 = 42;
 /// Whom it runs as: it refuses to run as root.
 const NOBODY: u32 = 65534;
 
@@ -35,7 +54,11 @@ impl Sway {
         let runtime = tempfile::Builder::new().prefix("inlay-sway-").tempdir_in("/tmp").unwrap();
         let config = runtime.path().join("config");
         let (width, height) = SIZE;
-        std::fs::write(&config, format!("output * mode {width}x{height}\ndefault_border none\n")).unwrap();
+        std::fs::write(
+            &config,
+            format!("output * mode {width}x{height}\ndefault_border none\nfocus_follows_mouse no\n"),
+        )
+        .unwrap();
         let mut command = if rustix::process::getuid().is_root() {
             chown(runtime.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             chown(&config, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -61,11 +84,81 @@ impl Sway {
         self.runtime.path().join("wayland-1")
     }
 
-    /// Its pointer, which must live as long as anything is pointed at.
-    pub fn pointer(&self) -> Pointer {
+    /// Has it do something (sway(5)).
+    pub fn msg(&self, arguments: &[&str]) -> String {
+        let socket = std::fs::read_dir(self.runtime.path()).unwrap().flatten().find_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("sway-ipc.").then(|| entry.path())
+        });
+        let mut command = Command::new("swaymsg");
+        command.arg("--raw").arg("--socket").arg(socket.expect("sway's socket")).args(arguments);
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "swaymsg {arguments:?}: {}", String::from_utf8_lossy(&out.stdout));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// What it knows of the window with this title.
+    pub fn find(&self, title: &str) -> Option<Value> {
+        fn find(node: &Value, title: &str) -> Option<Value> {
+            if node["name"] == title && node["pid"].is_number() {
+                return Some(node.clone());
+            }
+            let below = ["nodes", "floating_nodes"].into_iter().filter_map(|name| node[name].as_array());
+            below.flatten().find_map(|node| find(node, title))
+        }
+        find(&serde_json::from_str(&self.msg(&["-t", "get_tree"])).unwrap(), title)
+    }
+
+    /// Waits for a window.
+    pub fn window(&self, title: &str) -> Value {
+        eventually(&format!("a window \"{title}\""), || self.find(title))
+    }
+
+    /// Where a window's content is on the output.
+    pub fn content(&self, title: &str) -> Rect {
+        let node = self.window(title);
+        let number = |of: &Value| i32::try_from(of.as_i64().unwrap()).unwrap();
+        let (outer, inner) = (&node["rect"], &node["window_rect"]);
+        let place = |name: &str| number(&outer[name]) + number(&inner[name]);
+        let side = |name: &str| number(&inner[name]).unsigned_abs();
+        Rect::new(place("x"), place("y"), side("width"), side("height"))
+    }
+
+    /// What the output shows.
+    pub fn screen(&self) -> image::RgbImage {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("screen.png");
+        let mut command = Command::new("grim");
+        command.arg(&file).env("WAYLAND_DISPLAY", self.socket()).env("XDG_RUNTIME_DIR", self.runtime.path());
+        assert!(command.status().unwrap().success(), "grim");
+        image::open(&file).unwrap().to_rgb8()
+    }
+
+    fn client(&self) -> (EventQueue<Nothing>, wayland_client::globals::GlobalList) {
         let stream = UnixStream::connect(self.socket()).unwrap();
         let connection = Connection::from_socket(stream).unwrap();
         let (globals, queue) = registry_queue_init::<Nothing>(&connection).unwrap();
+        (queue, globals)
+    }
+
+    /// Its keyboard, which must live as long as anything is typed.
+    pub fn keyboard(&self) -> Keyboard {
+        let (queue, globals) = self.client();
+        let handle = queue.handle();
+        let manager: ZwpVirtualKeyboardManagerV1 = globals.bind(&handle, 1..=1, ()).unwrap();
+        let seat: WlSeat = globals.bind(&handle, 1..=1, ()).unwrap();
+        let keyboard = manager.create_virtual_keyboard(&seat, &handle, ());
+        let file: OwnedFd = memfd_create("keymap", MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(rustix::io::pwrite(&file, KEYMAP.as_bytes(), 0), Ok(KEYMAP.len()));
+        keyboard.keymap(1, file.as_fd(), u32::try_from(KEYMAP.len()).unwrap());
+        let mut keyboard = Keyboard { keyboard, queue, time: 0 };
+        keyboard.queue.roundtrip(&mut Nothing).unwrap();
+        keyboard
+    }
+
+    /// Its pointer, which must live as long as anything is pointed at.
+    pub fn pointer(&self) -> Pointer {
+        let (queue, globals) = self.client();
         let handle = queue.handle();
         let manager: ZwlrVirtualPointerManagerV1 = globals.bind(&handle, 1..=2, ()).unwrap();
         let pointer = manager.create_virtual_pointer(None, &handle, ());
@@ -102,6 +195,21 @@ impl Pointer {
         self.sync();
     }
 
+    /// Presses the left button, or lifts it.
+    pub fn button(&mut self, pressed: bool) {
+        const BTN_LEFT: u32 = 0x110;
+        let time = self.tick();
+        let state = if pressed { ButtonState::Pressed } else { ButtonState::Released };
+        self.pointer.button(time, BTN_LEFT, state);
+        self.sync();
+    }
+
+    /// Clicks.
+    pub fn click(&mut self) {
+        self.button(true);
+        self.button(false);
+    }
+
     /// Scrolls down as a touchpad does: a distance in pixels.
     pub fn scroll_finger(&mut self, pixels: f64) {
         let time = self.tick();
@@ -129,6 +237,51 @@ impl Pointer {
     }
 }
 
+/// sway's keyboard.
+#[derive(Debug)]
+pub struct Keyboard {
+    keyboard: ZwpVirtualKeyboardV1,
+    queue: EventQueue<Nothing>,
+    time: u32,
+}
+
+impl Keyboard {
+    /// Presses or lifts a key, by its evdev code.
+    pub fn key(&mut self, code: u32, pressed: bool) {
+        self.time += 10;
+        self.keyboard.key(self.time, code, u32::from(pressed));
+        self.queue.roundtrip(&mut Nothing).unwrap();
+    }
+
+    /// Says which modifiers are held, as bits.
+    pub fn modifiers(&mut self, held: u32) {
+        self.keyboard.modifiers(held, 0, 0, 0);
+        self.queue.roundtrip(&mut Nothing).unwrap();
+    }
+
+    /// Types text.
+    pub fn type_text(&mut self, text: &str) {
+        for c in text.chars() {
+            let plain = SHIFTED.iter().find(|(shifted, _)| *shifted == c).map(|(_, plain)| *plain);
+            let shift = plain.is_some();
+            let c = plain.unwrap_or(c);
+            let place = |(first, row): &(u32, &str)| Some(first + u32::try_from(row.find(c)?).unwrap());
+            let code = if c == ' ' { Some(KEY_SPACE) } else { ROWS.iter().find_map(place) };
+            let code = code.unwrap_or_else(|| panic!("no key for {c:?}"));
+            if shift {
+                self.key(KEY_LEFTSHIFT, true);
+                self.modifiers(1);
+            }
+            self.key(code, true);
+            self.key(code, false);
+            if shift {
+                self.key(KEY_LEFTSHIFT, false);
+                self.modifiers(0);
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Nothing;
 
@@ -146,3 +299,6 @@ impl Dispatch<WlRegistry, GlobalListContents> for Nothing {
 
 delegate_noop!(Nothing: ignore ZwlrVirtualPointerManagerV1);
 delegate_noop!(Nothing: ignore ZwlrVirtualPointerV1);
+delegate_noop!(Nothing: ignore ZwpVirtualKeyboardManagerV1);
+delegate_noop!(Nothing: ignore ZwpVirtualKeyboardV1);
+delegate_noop!(Nothing: ignore WlSeat);

@@ -22,6 +22,8 @@ use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
 const HIDDEN_TICK: Duration = Duration::from_secs(1);
+/// The tick where the desktop says itself when the next frame of a window is due.
+const GATHER: Duration = Duration::from_millis(2);
 /// A connection says hello within this time.
 const HELLO: Duration = Duration::from_secs(2);
 /// Tools that may ask at once.
@@ -100,6 +102,10 @@ impl Loop {
     fn read_interval(&mut self) {
         let rate = self.presenter.outputs().iter().map(|o| o.refresh).max().unwrap_or(60_000);
         self.interval = Duration::from_micros(1_000_000_000 / u64::from(rate.clamp(10_000, 480_000)));
+        if self.presenter.decides() {
+            // Each window has its rhythm from the desktop; this only gathers what belongs together.
+            self.interval = GATHER;
+        }
     }
 
     /// Runs until the machine ends.

@@ -98,7 +98,7 @@ impl Loop {
     fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
         let session = self.session.as_ref().context("there is no such window")?;
         let size = session.windows.get(&window).context("there is no such window")?.size;
-        let mut bytes = self.renderer.picture(size, &session.scene.quads(window))?;
+        let mut bytes = self.renderer.picture(size, &session.scene.quads(window, 120))?;
         if let Some(outline) = session.outline(window) {
             window::cut_out(&mut bytes, size, &outline);
         }

@@ -5,11 +5,14 @@
 //! places are logical pixels of the window geometry (what the user sees as the window, without shadows).
 
 pub mod headless;
+pub mod wayland;
 pub mod x11;
 
 use std::os::fd::BorrowedFd;
 
-use inlay_protocol::display::{Act, Decoration, Icon, Output, PopupKind, States, SurfaceId, WindowKind};
+use inlay_protocol::display::{
+    Act, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
+};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
@@ -84,17 +87,132 @@ pub enum Image {
     },
 }
 
+/// CSS's cursor names, in the order of `wp_cursor_shape_device_v1`: the only ones that reach a theme's folders.
+pub const CURSORS: [&str; 36] = [
+    "default",
+    "context-menu",
+    "help",
+    "pointer",
+    "progress",
+    "wait",
+    "cell",
+    "crosshair",
+    "text",
+    "vertical-text",
+    "alias",
+    "copy",
+    "move",
+    "no-drop",
+    "not-allowed",
+    "grab",
+    "grabbing",
+    "e-resize",
+    "n-resize",
+    "ne-resize",
+    "nw-resize",
+    "s-resize",
+    "se-resize",
+    "sw-resize",
+    "w-resize",
+    "ew-resize",
+    "ns-resize",
+    "nesw-resize",
+    "nwse-resize",
+    "col-resize",
+    "row-resize",
+    "all-scroll",
+    "zoom-in",
+    "zoom-out",
+    "dnd-ask",
+    "all-resize",
+];
+
+/// The X cursor font's name for a CSS one, for themes without the latter.
+#[must_use]
+pub fn older_cursor(name: &str) -> &'static str {
+    match name {
+        "text" => "xterm",
+        "pointer" => "hand2",
+        "wait" | "progress" => "watch",
+        "crosshair" => "crosshair",
+        "move" | "all-scroll" | "grab" | "grabbing" => "fleur",
+        "n-resize" => "top_side",
+        "s-resize" => "bottom_side",
+        "e-resize" => "right_side",
+        "w-resize" => "left_side",
+        "ne-resize" | "nesw-resize" => "top_right_corner",
+        "nw-resize" | "nwse-resize" => "top_left_corner",
+        "se-resize" => "bottom_right_corner",
+        "sw-resize" => "bottom_left_corner",
+        "ew-resize" | "col-resize" => "sb_h_double_arrow",
+        "ns-resize" | "row-resize" => "sb_v_double_arrow",
+        "not-allowed" | "no-drop" => "X_cursor",
+        "help" => "question_arrow",
+        _ => "left_ptr",
+    }
+}
+
+/// A window that is to come.
+#[derive(Debug, Clone, Copy)]
+pub enum Announce<'a> {
+    /// A toplevel that begins in these states.
+    Toplevel {
+        /// How it looks.
+        look: &'a Look,
+        /// Its states.
+        states: States,
+    },
+    /// A popup, or another place for one that was announced.
+    Popup(&'a Popup),
+}
+
+/// What the desktop makes of an announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing: sizes and places are decided here.
+    Free,
+    /// It decides: [`HostEvent::Configured`] or [`HostEvent::Placed`] follows.
+    Waits,
+    /// It cannot be announced yet: its parent is not on the screen.
+    NotYet,
+}
+
+/// How a frame of a window ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its content is on its way to the desktop.
+    Presented,
+    /// Nothing was drawn, but its app wants to know when the next frame is due.
+    Unchanged,
+    /// The display had no room.
+    Failed,
+}
+
 /// What the desktop tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostEvent {
-    /// A toplevel has this size and these states now.
+    /// A toplevel has this size and these states now; on desktops that decide, it shall have them.
     Configured {
         /// Which.
         window: SurfaceId,
-        /// Size of its content.
+        /// Size of its content; empty leaves it to the app.
         size: Size,
-        /// Its states, without [`States::ACTIVATED`].
+        /// Its states; [`States::ACTIVATED`] only on desktops that decide, else it is where the focus is.
         states: States,
+    },
+    /// The desktop decided where a popup is.
+    Placed {
+        /// Which.
+        window: SurfaceId,
+        /// Relative to its parent's window.
+        area: Rect,
+        /// The token of the app's `xdg_popup.reposition` that this answers.
+        reposition: Option<u32>,
+    },
+    /// The next frame of a window may be drawn ([`Presenter::end_frame`]).
+    Ready {
+        /// Which.
+        window: SurfaceId,
     },
     /// A toplevel's content begins at another place of the desktop.
     Moved {
@@ -172,6 +290,33 @@ pub trait Presenter: std::fmt::Debug {
 
     /// The host's keymap, if it has one.
     fn keyboard(&mut self) -> Option<Keymap>;
+
+    /// Whether the desktop decides sizes and places of windows, and dismisses popups, itself: windows are announced before they
+    /// have content, and have the size that is drawn.
+    fn decides(&self) -> bool {
+        false
+    }
+
+    /// Tells of a window that is to come.
+    fn announce(&mut self, _window: SurfaceId, _what: Announce<'_>) -> Announced {
+        Announced::Free
+    }
+
+    /// Pixels to logical pixels of a window, in 120ths.
+    fn scale(&self, _window: SurfaceId) -> u32 {
+        120
+    }
+
+    /// Begins a frame of a window of this size: the pixels to be drawn, or `None` while it may not be. `settled` says that the
+    /// content follows what the desktop decided last.
+    fn begin_frame(&mut self, _window: SurfaceId, size: Size, _settled: bool) -> Option<Size> {
+        Some(size)
+    }
+
+    /// Ends it; whether the next one waits for [`HostEvent::Ready`].
+    fn end_frame(&mut self, _window: SurfaceId, _ended: Ended) -> bool {
+        false
+    }
 
     /// Opens a toplevel's window with a content of this size, in these states.
     ///

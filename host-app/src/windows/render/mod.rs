@@ -21,6 +21,8 @@ pub const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;
 /// Bytes that all textures of one window process may have.
 const TEXTURE_BUDGET: u64 = 2 << 30;
 
+/// Parts into which an outline may cut a window.
+const PARTS: usize = 1 << 15;
 /// Bytes that may be recorded before they are submitted without waiting for the tick.
 const PENDING: u64 = 256 << 20;
 
@@ -67,6 +69,33 @@ pub struct Quad {
     pub opaque: bool,
     /// Whether texels do not fall on pixels and must be filtered.
     pub filtered: bool,
+}
+
+impl Quad {
+    /// The part of it within a rectangle (left, top, right, bottom), with its part of the texture.
+    fn within(&self, rect: [f32; 4]) -> Option<Self> {
+        let [left, top, right, bottom] = self.to;
+        let to = [left.max(rect[0]), top.max(rect[1]), right.min(rect[2]), bottom.min(rect[3])];
+        if to[0] >= to[2] || to[1] >= to[3] {
+            return None;
+        }
+        let [origin, across, _, down] = self.corners;
+        let corner = |x: f32, y: f32| {
+            let (u, v) = ((x - left) / (right - left), (y - top) / (bottom - top));
+            [0, 1].map(|i| origin[i] + u * (across[i] - origin[i]) + v * (down[i] - origin[i]))
+        };
+        let corners =
+            [corner(to[0], to[1]), corner(to[2], to[1]), corner(to[2], to[3]), corner(to[0], to[3])];
+        Some(Self { to, corners, texture: self.texture.clone(), ..*self })
+    }
+}
+
+/// What of quads lies within an outline, whose rectangles do not overlap; both in pixels. Of what would need more than
+/// [`PARTS`] only so many are left.
+#[must_use]
+pub fn cut_out(quads: &[Quad], outline: &[[f32; 4]]) -> Vec<Quad> {
+    let parts = quads.iter().flat_map(|quad| outline.iter().filter_map(|rect| quad.within(*rect)));
+    parts.take(PARTS).collect()
 }
 
 /// What windows are drawn into.
@@ -564,6 +593,23 @@ mod tests {
         let want = [10.0 + 200.0 * 127.0 / 255.0, 20.0 + 100.0 * 127.0 / 255.0, 30.0 + 50.0 * 127.0 / 255.0];
         for (got, want) in got.iter().zip(want) {
             assert!((f64::from(*got) - want).abs() <= 1.0, "{got} is not {want}");
+        }
+    }
+
+    #[test]
+    fn outside_of_an_outline_nothing_is_drawn() {
+        let mut renderer = Renderer::new(None).unwrap();
+        let size = Size::new(16, 8);
+        let bytes: Vec<u8> = (0..16 * 8_u8).flat_map(|i| [i, 2 * i, 255 - i, 255]).collect();
+        let texture = filled(&mut renderer, size, &bytes);
+        let quad =
+            Quad { texture, to: [0.0, 0.0, 16.0, 8.0], corners: UPRIGHT, opaque: true, filtered: false };
+        let outline = [[2.0, 1.0, 7.0, 3.0], [9.0, 3.0, 99.0, 99.0], [-5.0, -5.0, 0.0, 9.0]];
+        let picture = renderer.picture(size, &cut_out(&[quad], &outline)).unwrap();
+        for (i, (got, whole)) in picture.chunks(4).zip(bytes.chunks(4)).enumerate() {
+            let (x, y) = (i % 16, i / 16);
+            let inside = (2..7).contains(&x) && (1..3).contains(&y) || x >= 9 && y >= 3;
+            assert_eq!(got, if inside { whole } else { &[0; 4] }, "{x}, {y}");
         }
     }
 

@@ -368,7 +368,7 @@ mod tests {
         }
 
         fn picture(&mut self) -> Vec<u8> {
-            let quads = self.scene.quads(SURFACE);
+            let quads = self.scene.quads(SURFACE, 120);
             self.renderer.picture(SIZE, &quads).unwrap()
         }
     }

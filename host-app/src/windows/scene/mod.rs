@@ -225,9 +225,9 @@ impl Scene {
         }
     }
 
-    /// What a window of this root shows: quads in pixels, with the window geometry's corner at the origin.
+    /// What a window of this root shows at a scale in 120ths: quads in pixels, with the window geometry's corner at the origin.
     #[must_use]
-    pub fn quads(&self, root: SurfaceId) -> Vec<Quad> {
+    pub fn quads(&self, root: SurfaceId, scale_120: u32) -> Vec<Quad> {
         let Some(surface) = self.surfaces.get(&root) else { return Vec::new() };
         let geometry = surface.geometry();
         let origin = Point::new(geometry.x.saturating_neg(), geometry.y.saturating_neg());
@@ -240,12 +240,15 @@ impl Scene {
                 let texture = surface.texture.clone()?;
                 let at = Rect::of_size(state.size).translated(at).translated(origin);
                 let corners = texture_corners(content.size, state.scale, state.transform, state.source);
+                let [left, right] = edges(at.x, at.width, content.size.width, scale_120);
+                let [top, bottom] = edges(at.y, at.height, content.size.height, scale_120);
+                let drawn = [right - left, bottom - top];
                 let exact = state.source.is_none()
                     && state.transform == Transform::Normal
-                    && state.size == content.size;
+                    && drawn == [content.size.width, content.size.height].map(i64::from);
                 Some(Quad {
                     texture,
-                    to: [at.x as f32, at.y as f32, at.right() as f32, at.bottom() as f32],
+                    to: [left, top, right, bottom].map(|edge| edge as f32),
                     corners,
                     opaque: content.format == Format::Xrgb8888,
                     filtered: !exact,
@@ -253,6 +256,16 @@ impl Scene {
             })
             .collect()
     }
+}
+
+/// Where an extent of logical pixels begins and ends in pixels: on whole ones, and as long as its content where rounding allows
+/// that, so that text stays crisp.
+fn edges(start: i32, length: u32, content: u32, scale_120: u32) -> [i64; 2] {
+    let round = |v: i64| (v * i64::from(scale_120) + 60).div_euclid(120);
+    let first = round(start.into());
+    let last = round(i64::from(start) + i64::from(length));
+    let whole = first + i64::from(content);
+    if last.abs_diff(whole) <= 1 { [first, whole] } else { [first, last] }
 }
 
 /// Texture coordinates of the surface's corners: `wl_surface.set_buffer_transform` and `wp_viewport.set_source`.
@@ -286,6 +299,17 @@ fn texture_corners(buffer: Size, scale: u32, transform: Transform, source: Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixels_of_a_fraction_fall_on_texels() {
+        assert_eq!(edges(3, 10, 10, 120), [3, 13]);
+        assert_eq!(edges(-3, 10, 20, 240), [-6, 14]);
+        // 801 * 1.25 = 1001.25; what begins at 5 * 1.25 = 6.25 ends at 1007.5.
+        assert_eq!(edges(0, 801, 1001, 150), [0, 1001]);
+        assert_eq!(edges(5, 801, 1001, 150), [6, 1007]);
+        // Made for another scale: filtered into its place.
+        assert_eq!(edges(5, 801, 801, 150), [6, 1008]);
+    }
 
     #[test]
     fn turned_buffers_show_their_corners_where_they_belong() {

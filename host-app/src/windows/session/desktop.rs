@@ -7,7 +7,7 @@ use inlay_protocol::input::InputEvent;
 
 use super::{News, Session, SessionError, Tools};
 use crate::windows::presenter::{HostEvent, Presenter};
-use crate::windows::window::Role;
+use crate::windows::window::{Pace, Role, Told};
 
 impl Session {
     /// Follows what the desktop tells.
@@ -18,16 +18,33 @@ impl Session {
         match event {
             HostEvent::Configured { window, size, states } => {
                 tracing::debug!(window = window.0, ?size, ?states, "the desktop decided");
+                let decides = tools.presenter.decides();
                 if let Some(w) = self.windows.get_mut(&window) {
-                    let activated = w.wish.states.contains(States::ACTIVATED);
+                    let activated = if decides { states } else { w.wish.states }.contains(States::ACTIVATED);
                     w.wish.states = states.set(States::ACTIVATED, activated);
-                    w.dirty |= w.size != size;
-                    w.size = size;
+                    w.told = Told::Decided;
+                    if !decides {
+                        w.dirty |= w.size != size;
+                        w.size = size;
+                    }
                     let content = self.scene.get(window).map(|s| s.geometry().size());
                     if content != Some(size) || w.wish.size.is_some() {
                         w.wish.size = (!size.is_empty()).then_some(size);
                     }
                     w.misfit_since = None;
+                    // Where nothing is asked of the app, this alone answers.
+                    w.dirty |= decides && !w.has_news();
+                }
+                self.open_late(window, tools)?;
+            }
+            HostEvent::Placed { window, area, reposition } => {
+                self.placed(window, area, reposition)?;
+                self.open_late(window, tools)?;
+            }
+            HostEvent::Ready { window } => {
+                let pace = self.windows.get_mut(&window).map(|w| std::mem::take(&mut w.pace));
+                if pace == Some(Pace::Starved) {
+                    return self.host_event(HostEvent::Visible { window, visible: true, shown: true }, tools);
                 }
             }
             HostEvent::Visible { window, visible, shown } => {
@@ -71,10 +88,10 @@ impl Session {
                 }
             }
             HostEvent::Focus { window, keys, modifiers } => {
-                if window.is_none() {
+                if window.is_none() && !tools.presenter.decides() {
                     self.dismiss_where(tools, |_, _| true)?;
                 }
-                for (id, w) in &mut self.windows {
+                for (id, w) in self.windows.iter_mut().filter(|_| !tools.presenter.decides()) {
                     w.wish.states = w.wish.states.set(States::ACTIVATED, Some(*id) == window);
                 }
                 self.focus.host(window, keys, modifiers);

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Cursor, Event, States, SurfaceId};
-use inlay_protocol::geometry::Size;
+use inlay_protocol::display::{Cursor, Event, SurfaceId};
+use inlay_protocol::geometry::{Rect, Size};
 
 use super::{News, Session, SessionError, Tools};
-use crate::windows::presenter::Presenter;
-use crate::windows::render::Drawn;
+use crate::windows::presenter::{Ended, Presenter};
+use crate::windows::render::{self, Drawn};
 use crate::windows::scene::{Means, Outcome};
-use crate::windows::window::{Role, Wish};
+use crate::windows::window::{Pace, Role, Told, Wish};
+
+/// A window whose frame the desktop has not shown for this time cannot be seen.
+const STARVED: Duration = Duration::from_secs(1);
 
 /// How long a window keeps a size that its app does not follow, before it takes the app's.
 const MISFIT: Duration = Duration::from_millis(300);
@@ -87,7 +90,15 @@ impl Session {
     pub(super) fn fit(&mut self, root: SurfaceId, size: Size, now: Instant, presenter: &dyn Presenter) {
         let Some(window) = self.windows.get_mut(&root) else { return };
         let size = if size == window.size { size } else { Self::fitting(size, presenter) };
-        let misfit = size != window.size;
+        let mut misfit = size != window.size;
+        if presenter.decides() && matches!(window.role, Role::Toplevel(_)) {
+            // A window has the size that its app draws, where the desktop does not insist on another.
+            let wanted = window.wish.size.filter(|_| window.is_held());
+            misfit = wanted.is_some_and(|wanted| wanted != size);
+            if !misfit {
+                window.size = size;
+            }
+        }
         let fixed = window.fixed().is_some();
         match &mut window.role {
             Role::Toplevel(_) => window.misfit_since = misfit.then(|| window.misfit_since.unwrap_or(now)),
@@ -134,20 +145,44 @@ impl Session {
         self.restyle(tools.presenter);
         for id in ids {
             self.settle_size(id, now, tools);
+            let corner = self.scene.get(id).map(|s| s.geometry()).unwrap_or_default();
             let Some(window) = self.windows.get_mut(&id) else { continue };
+            if hidden
+                && let Pace::Waits(since) = window.pace
+                && now.duration_since(since) >= STARVED
+            {
+                (window.visible, window.pace) = (false, Pace::Starved);
+            }
             let due = if window.visible {
-                window.dirty || window.wants_frame
+                window.pace == Pace::Free && (window.dirty || window.wants_frame)
             } else {
                 hidden && (window.wants_frame || starving.contains(&id))
             };
             if !due || !window.is_open() {
                 continue;
             }
-            if window.visible && window.dirty {
-                let quads = self.scene.quads(id);
-                if let Some(target) = &mut window.target {
-                    window.dirty = tools.renderer.draw(target, window.size, &quads) == Drawn::Later;
-                }
+            if window.visible {
+                let outline = window.outline(corner);
+                let ended = if window.dirty {
+                    let settled = window.is_settled(now);
+                    let Some(pixels) = tools.presenter.begin_frame(id, window.size, settled) else {
+                        continue;
+                    };
+                    let scale = tools.presenter.scale(id);
+                    let mut quads = self.scene.quads(id, scale);
+                    if tools.presenter.decides()
+                        && let Some(outline) = &outline
+                    {
+                        quads = render::cut_out(&quads, &in_pixels(outline, scale));
+                    }
+                    let drawn = window.target.as_mut().map(|to| tools.renderer.draw(to, pixels, &quads));
+                    window.dirty = drawn == Some(Drawn::Later);
+                    if window.dirty { Ended::Failed } else { Ended::Presented }
+                } else {
+                    Ended::Unchanged
+                };
+                let waits = tools.presenter.end_frame(id, ended);
+                window.pace = if waits { Pace::Waits(now) } else { Pace::Free };
             }
             window.wants_frame = false;
             self.scene.ticked(&self.scene.tree(id));
@@ -168,6 +203,8 @@ impl Session {
             }
             self.advance(surface, now, tools)?;
         }
+        // Parents may be on the screen now.
+        self.announce_all(tools.presenter)?;
         self.say_released()?;
         self.configure_all(now)?;
         self.flush()
@@ -180,10 +217,18 @@ impl Session {
         let Some(since) = window.misfit_since else { return };
         let Some(size) = content.filter(|s| !s.is_empty()) else { return };
         let size = Self::fitting(size, tools.presenter);
-        let held = States(States::MAXIMIZED.0 | States::FULLSCREEN.0);
-        if window.wish.states.0 & held.0 != 0 {
+        if window.is_held() {
+            if tools.presenter.decides() && now.duration_since(since) < MISFIT {
+                return;
+            }
             // The desktop's size stays; the content is anchored in it.
             window.misfit_since = None;
+            if tools.presenter.decides()
+                && let Some(wanted) = window.wish.size
+            {
+                window.dirty |= window.size != wanted;
+                window.size = wanted;
+            }
             return;
         }
         let patient = window.wish.size.is_none() || now.duration_since(since) >= MISFIT;
@@ -213,10 +258,21 @@ impl Session {
         let open = || self.windows.values().filter(|w| w.is_open());
         let now = self.news != News::default()
             || open().any(|w| w.stale.any())
-            || open().any(|w| w.visible && (w.dirty || w.wants_frame || w.misfit_since.is_some()))
+            || open().any(|w| w.visible && w.pace == Pace::Free && (w.dirty || w.wants_frame))
+            || open().any(|w| w.visible && w.misfit_since.is_some())
             || self.scene.waiting().iter().any(|s| self.is_shown(*s))
-            || self.windows.values().any(|w| matches!(w.role, Role::Toplevel(_)) && w.has_news());
-        let hidden = open().any(|w| !w.visible && w.wants_frame);
+            || self
+                .windows
+                .values()
+                .any(|w| matches!(w.role, Role::Toplevel(_)) && w.told == Told::Decided && w.has_news());
+        let hidden = open().any(|w| if w.visible { w.pace != Pace::Free } else { w.wants_frame });
         (now, hidden || self.starving().iter().any(|id| self.windows.get(id).is_some_and(|w| !w.visible)))
     }
+}
+
+/// Rectangles of a window in pixels: left, top, right, bottom.
+fn in_pixels(outline: &[Rect], scale_120: u32) -> Vec<[f32; 4]> {
+    let scale = scale_120 as f32 / 120.0;
+    let edges = |r: &Rect| [r.x as f32, r.y as f32, r.right() as f32, r.bottom() as f32];
+    outline.iter().map(|rect| edges(rect).map(|edge| (edge * scale).round())).collect()
 }

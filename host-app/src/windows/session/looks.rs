@@ -1,7 +1,7 @@
 //! How windows look to the desktop beside their content: told with the next tick, however often it changes.
 
 use inlay_protocol::display::{Cursor, Event, Icon, SurfaceId};
-use inlay_protocol::geometry::{Point, Rect};
+use inlay_protocol::geometry::Rect;
 use inlay_protocol::limits;
 
 use super::{News, Session, SessionError};
@@ -80,10 +80,8 @@ impl Session {
     /// The outline of a window in the coordinates of its window geometry.
     #[must_use]
     pub fn outline(&self, surface: SurfaceId) -> Option<Vec<Rect>> {
-        let shape = self.windows.get(&surface)?.shape.as_ref()?;
         let corner = self.scene.get(surface).map(|s| s.geometry()).unwrap_or_default();
-        let back = Point::new(corner.x.saturating_neg(), corner.y.saturating_neg());
-        Some(shape.iter().map(|r| r.translated(back)).collect())
+        self.windows.get(&surface)?.outline(corner)
     }
 
     /// Tells the desktop what changed about open windows.
@@ -112,6 +110,10 @@ impl Session {
             }
             if stale.shape {
                 presenter.set_shape(id, self.outline(id).as_deref());
+                if let Some(window) = self.windows.get_mut(&id) {
+                    // It is cut out while it is drawn, where the desktop does not.
+                    window.dirty |= presenter.decides();
+                }
             }
         }
     }

@@ -240,6 +240,7 @@ impl Session {
                 None => self.more = false,
             }
         }
+        self.announce_all(tools.presenter)?;
         self.configure_all(Instant::now())?;
         let (tick, _) = self.wants_tick();
         if !tick {
@@ -285,7 +286,7 @@ impl Session {
                 self.drop_window(surface, tools);
                 self.scene.destroy(surface);
             }
-            Request::Toplevel(toplevel) => self.toplevel(toplevel)?,
+            Request::Toplevel(toplevel) => self.toplevel(toplevel, tools.presenter)?,
             Request::Popup(popup) => self.popup(popup, tools)?,
             Request::RoleGone { surface } => self.drop_window(surface, tools),
             Request::Act { surface, act } => self.act(surface, act, tools),

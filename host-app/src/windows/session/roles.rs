@@ -8,8 +8,8 @@ use inlay_protocol::limits;
 
 use super::{Session, SessionError, Tools};
 use crate::windows::placement;
-use crate::windows::presenter::Presenter;
-use crate::windows::window::{self, Role, Stale, Window};
+use crate::windows::presenter::{Announce, Announced, Presenter};
+use crate::windows::window::{self, Pace, Role, Stale, Told, Window};
 
 /// Toplevels open at once: more than anybody handles, and few enough for the desktop.
 const TOPLEVELS: usize = 256;
@@ -28,6 +28,10 @@ impl Session {
     ) -> Result<(), SessionError> {
         let look = self.look_of(root);
         let Some(window) = self.windows.get(&root) else { return Ok(()) };
+        if window.told != Told::Decided {
+            // It opens when the desktop has decided about it.
+            return Ok(());
+        }
         let states = self.early.remove(&root).unwrap_or_default();
         let size = Self::fitting(window.fixed().map_or(size, Rect::size), tools.presenter);
         let opened = match (&window.role, look) {
@@ -79,7 +83,11 @@ impl Session {
     pub(super) fn close_window(&mut self, root: SurfaceId, tools: &mut Tools<'_>) {
         let Some(window) = self.windows.get_mut(&root) else { return };
         // Taken first: whatever popups name each other as parents, each window is closed once.
-        let Some(target) = window.target.take() else { return };
+        let target = window.target.take();
+        if std::mem::take(&mut window.told) == Told::Nothing && target.is_none() {
+            return;
+        }
+        window.pace = Pace::Free;
         window.misfit_since = None;
         window.ping = None;
         window.forget_configured();
@@ -87,7 +95,8 @@ impl Session {
         self.places.remove(&root);
         self.restyle_children(root);
         // Popups of it go before it: they are drawn in relation to it.
-        for child in self.popups().filter(|p| self.is_child(*p, root)).collect::<Vec<_>>() {
+        let children = self.windows.keys().copied().filter(|p| self.is_child(*p, root));
+        for child in children.collect::<Vec<_>>() {
             self.close_window(child, tools);
         }
         drop(target);
@@ -127,10 +136,9 @@ impl Session {
 
     /// Closes all windows: the agent is gone.
     pub fn end(mut self, tools: &mut Tools<'_>) -> usize {
-        let open: Vec<SurfaceId> =
-            self.windows.iter().filter(|(_, w)| w.is_open()).map(|(id, _)| *id).collect();
-        let toplevels = open.iter().filter(|id| matches!(self.windows[*id].role, Role::Toplevel(_))).count();
-        for id in open {
+        let toplevels = self.toplevels();
+        // Those as well that are announced only.
+        for id in self.windows.keys().copied().collect::<Vec<_>>() {
             self.close_window(id, tools);
         }
         tools.presenter.watch_clicks(None);
@@ -138,7 +146,11 @@ impl Session {
         toplevels
     }
 
-    pub(super) fn toplevel(&mut self, toplevel: Toplevel) -> Result<(), SessionError> {
+    pub(super) fn toplevel(
+        &mut self,
+        toplevel: Toplevel,
+        presenter: &mut dyn Presenter,
+    ) -> Result<(), SessionError> {
         let surface = toplevel.surface;
         if self.windows.len() >= limits::SURFACES {
             return Err(SessionError::Nonsense("too many windows"));
@@ -160,7 +172,82 @@ impl Session {
                 self.windows.insert(surface, Window::announced(Role::Toplevel(toplevel)));
             }
         }
+        self.announce(surface, presenter)
+    }
+
+    /// Tells the desktop of a window that is to come, as soon as it can be told.
+    fn announce(&mut self, surface: SurfaceId, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let look = self.look_of(surface);
+        let states = self.early.get(&surface).copied().unwrap_or_default();
+        let Some(window) = self.windows.get(&surface).filter(|w| w.told == Told::Nothing) else {
+            return Ok(());
+        };
+        let popup = matches!(window.role, Role::Popup(..));
+        let alike = |w: &&Window| w.told != Told::Nothing && matches!(w.role, Role::Popup(..)) == popup;
+        let full = self.windows.values().filter(alike).count() >= if popup { POPUPS } else { TOPLEVELS };
+        let what = match (&window.role, &look) {
+            (Role::Popup(popup, _), _) => Announce::Popup(popup),
+            (Role::Toplevel(_), Some(look)) => Announce::Toplevel { look, states },
+            (Role::Toplevel(_), None) => return Ok(()),
+        };
+        let told = if full && presenter.decides() { None } else { Some(presenter.announce(surface, what)) };
+        if let Some(window) = self.windows.get_mut(&surface) {
+            window.told = match told {
+                Some(Announced::NotYet) => Told::Nothing,
+                Some(Announced::Free) => Told::Decided,
+                // Refused as one too many: not asked again.
+                Some(Announced::Waits) | None => Told::Announced,
+            };
+        }
+        match told {
+            None if popup => self.tell(&Event::PopupDone { surface }),
+            None => self.tell(&Event::Close { surface }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Announces what could not be announced so far.
+    pub(super) fn announce_all(&mut self, presenter: &mut dyn Presenter) -> Result<(), SessionError> {
+        let new = self.windows.iter().filter(|(_, w)| w.told == Told::Nothing).map(|(id, _)| *id);
+        for id in new.collect::<Vec<_>>() {
+            self.announce(id, presenter)?;
+        }
         Ok(())
+    }
+
+    /// Opens a window that had content before the desktop decided about it.
+    pub(super) fn open_late(&mut self, id: SurfaceId, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        let content = self.scene.get(id).filter(|content| content.is_mapped());
+        match content.map(|content| content.geometry().size()).filter(|size| !size.is_empty()) {
+            Some(size) if self.windows.get(&id).is_some_and(|w| w.told == Told::Decided && !w.is_open()) => {
+                self.open(id, size, tools)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The desktop found a place for a popup.
+    pub(super) fn placed(
+        &mut self,
+        surface: SurfaceId,
+        area: Rect,
+        reposition: Option<u32>,
+    ) -> Result<(), SessionError> {
+        let Some(window) = self.windows.get_mut(&surface) else { return Ok(()) };
+        let Role::Popup(_, place) = &mut window.role else { return Ok(()) };
+        *place = area;
+        window.told = Told::Decided;
+        self.configure_popup(surface, area, reposition)
+    }
+
+    fn configure_popup(
+        &mut self,
+        surface: SurfaceId,
+        area: Rect,
+        reposition: Option<u32>,
+    ) -> Result<(), SessionError> {
+        self.serial = self.serial.wrapping_add(1);
+        self.tell(&Event::ConfigurePopup { surface, serial: self.serial, area, reposition })
     }
 
     /// Where a popup goes, relative to its parent's window geometry.
@@ -189,12 +276,18 @@ impl Session {
             // The parent went at the same moment; the app is told to take the popup back.
             return self.tell(&Event::PopupDone { surface });
         }
-        let area = self.place_of(&popup, tools.presenter);
+        let decides = tools.presenter.decides();
+        let mut area = self.place_of(&popup, tools.presenter);
+        let mut again = false;
         let reposition = popup.reposition;
-        if let Some(Window { role: Role::Popup(before, _), .. }) = self.windows.get(&surface)
-            && before.parent != popup.parent
-        {
-            return Err(SessionError::Nonsense("a popup that changes its parent"));
+        if let Some(Window { role: Role::Popup(before, at), told, .. }) = self.windows.get(&surface) {
+            if before.parent != popup.parent {
+                return Err(SessionError::Nonsense("a popup that changes its parent"));
+            }
+            again = *told != Told::Nothing && (before.place, before.reposition) != (popup.place, reposition);
+            if decides {
+                (area.x, area.y) = (at.x, at.y);
+            }
         }
         match self.windows.get_mut(&surface) {
             Some(Window { role: Role::Toplevel(_), .. }) => {
@@ -212,8 +305,17 @@ impl Session {
                 self.windows.insert(surface, Window::announced(Role::Popup(popup, area)));
             }
         }
-        self.serial = self.serial.wrapping_add(1);
-        self.tell(&Event::ConfigurePopup { surface, serial: self.serial, area, reposition })
+        if !decides {
+            self.announce(surface, tools.presenter)?;
+            return self.configure_popup(surface, area, reposition);
+        }
+        match self.windows.get(&surface).map(|w| &w.role) {
+            Some(Role::Popup(popup, _)) if again => {
+                tools.presenter.announce(surface, Announce::Popup(popup));
+                Ok(())
+            }
+            _ => self.announce(surface, tools.presenter),
+        }
     }
 
     /// The toplevel that a popup hangs on; itself for a toplevel.
@@ -249,6 +351,9 @@ impl Session {
                 Act::Unfullscreen => early.set(States::FULLSCREEN, false),
                 Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => *early,
             };
+            if tools.presenter.decides() {
+                tools.presenter.act(surface, act);
+            }
         }
     }
 }

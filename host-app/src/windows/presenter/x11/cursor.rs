@@ -10,7 +10,7 @@ use x11rb::protocol::xproto::{self, ConnectionExt as _, ImageFormat};
 use x11rb::resource_manager;
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::super::Image;
+use super::super::{CURSORS, Image, older_cursor};
 
 /// Cursors made so far.
 #[derive(Debug)]
@@ -25,46 +25,6 @@ pub struct Cursors {
     /// Counts changes of the current one.
     number: u64,
 }
-
-/// CSS's cursor names: the only ones that reach the theme's folders.
-const NAMES: [&str; 36] = [
-    "default",
-    "context-menu",
-    "help",
-    "pointer",
-    "progress",
-    "wait",
-    "cell",
-    "crosshair",
-    "text",
-    "vertical-text",
-    "alias",
-    "copy",
-    "move",
-    "no-drop",
-    "not-allowed",
-    "grab",
-    "grabbing",
-    "e-resize",
-    "n-resize",
-    "ne-resize",
-    "nw-resize",
-    "s-resize",
-    "se-resize",
-    "sw-resize",
-    "w-resize",
-    "ew-resize",
-    "ns-resize",
-    "nesw-resize",
-    "nwse-resize",
-    "col-resize",
-    "row-resize",
-    "all-scroll",
-    "zoom-in",
-    "zoom-out",
-    "dnd-ask",
-    "all-resize",
-];
 
 impl Cursors {
     /// Reads the theme's settings.
@@ -111,13 +71,13 @@ impl Cursors {
 
     fn by_name(&mut self, connection: &XCBConnection, name: &str) -> anyhow::Result<xproto::Cursor> {
         // The name comes from the guest.
-        let name = NAMES.iter().copied().find(|known| *known == name).unwrap_or("default");
+        let name = CURSORS.iter().copied().find(|known| *known == name).unwrap_or("default");
         if let Some(cursor) = self.named.get(name) {
             return Ok(*cursor);
         }
         let mut cursor = self.theme.load_cursor(connection, name)?;
         if cursor == x11rb::NONE {
-            cursor = self.theme.load_cursor(connection, older_name(name))?;
+            cursor = self.theme.load_cursor(connection, older_cursor(name))?;
         }
         self.named.insert(name, cursor);
         Ok(cursor)
@@ -150,29 +110,5 @@ impl Cursors {
             connection.free_cursor(before)?;
         }
         Ok(cursor)
-    }
-}
-
-/// The X cursor font's name for a CSS one, for themes without the latter.
-fn older_name(name: &str) -> &str {
-    match name {
-        "text" => "xterm",
-        "pointer" => "hand2",
-        "wait" | "progress" => "watch",
-        "crosshair" => "crosshair",
-        "move" | "all-scroll" | "grab" | "grabbing" => "fleur",
-        "n-resize" => "top_side",
-        "s-resize" => "bottom_side",
-        "e-resize" => "right_side",
-        "w-resize" => "left_side",
-        "ne-resize" | "nesw-resize" => "top_right_corner",
-        "nw-resize" | "nwse-resize" => "top_left_corner",
-        "se-resize" => "bottom_right_corner",
-        "sw-resize" => "bottom_left_corner",
-        "ew-resize" | "col-resize" => "sb_h_double_arrow",
-        "ns-resize" | "row-resize" => "sb_v_double_arrow",
-        "not-allowed" | "no-drop" => "X_cursor",
-        "help" => "question_arrow",
-        _ => "left_ptr",
     }
 }

@@ -1,0 +1,167 @@
+//! Pointer images: by name through `wp_cursor_shape_v1` or from the theme, the guest's own in shared memory.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+
+use inlay_protocol::geometry::{Point, Size};
+use rustix::fs::{MemfdFlags, memfd_create};
+use wayland_client::protocol::wl_buffer::{self, WlBuffer};
+use wayland_client::protocol::wl_pointer::WlPointer;
+use wayland_client::protocol::wl_shm::Format;
+use wayland_client::protocol::wl_shm_pool::WlShmPool;
+use wayland_client::protocol::wl_surface::WlSurface;
+use wayland_client::{Connection, Dispatch, QueueHandle, delegate_noop};
+use wayland_cursor::CursorTheme;
+use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_device_v1::{
+    Shape, WpCursorShapeDeviceV1,
+};
+
+use super::super::{CURSORS, Image, older_cursor};
+use super::State;
+use super::globals::Globals;
+
+/// Pixels of the theme's cursors where the user set none (`XCURSOR_SIZE`).
+const SIZE: u32 = 24;
+/// Names that `wp_cursor_shape_v1` has in its first version, in the order of its numbers from 1.
+const SHAPES: usize = 34;
+
+/// The pointer image.
+#[derive(Debug)]
+pub struct Cursor {
+    surface: WlSurface,
+    shapes: Option<WpCursorShapeDeviceV1>,
+    /// Where shapes are not offered.
+    theme: Option<CursorTheme>,
+    connection: Connection,
+    image: Image,
+}
+
+impl Cursor {
+    pub fn new(connection: &Connection, globals: &Globals, handle: &QueueHandle<State>) -> Self {
+        Self {
+            surface: globals.compositor.create_surface(handle, ()),
+            shapes: None,
+            theme: None,
+            connection: connection.clone(),
+            image: Image::Named("default".to_owned()),
+        }
+    }
+
+    /// There is a pointer now.
+    pub fn follow(&mut self, pointer: &WlPointer, globals: &Globals, handle: &QueueHandle<State>) {
+        self.shapes = globals.cursor_shape.as_ref().map(|manager| manager.get_pointer(pointer, handle, ()));
+    }
+
+    /// There is none any more.
+    pub fn leave(&mut self) {
+        if let Some(shapes) = self.shapes.take() {
+            shapes.destroy();
+        }
+    }
+}
+
+impl State {
+    /// Takes an image for the pointer over all our windows.
+    pub(super) fn set_cursor(&mut self, image: Image) {
+        if self.cursor.image != image {
+            self.cursor.image = image;
+            self.dress();
+        }
+    }
+
+    /// Gives the pointer its image.
+    pub(super) fn dress(&mut self) {
+        let (Some(pointer), Some((_, serial))) = (self.pointer.pointer.clone(), self.pointer.inside) else {
+            return;
+        };
+        let result = match self.cursor.image.clone() {
+            Image::Hidden => {
+                pointer.set_cursor(serial, None, 0, 0);
+                Ok(())
+            }
+            Image::Named(name) => self.dress_by_name(&pointer, serial, &name),
+            Image::Pixels { size, bytes, hotspot } => {
+                self.dress_in_pixels(&pointer, serial, size, &bytes, hotspot)
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!("a cursor cannot be made: {error:#}");
+        }
+    }
+
+    fn dress_by_name(&mut self, pointer: &WlPointer, serial: u32, name: &str) -> anyhow::Result<()> {
+        // The name comes from the guest.
+        let at = CURSORS.iter().position(|known| *known == name).unwrap_or(0);
+        if let Some(shapes) = &self.cursor.shapes {
+            let number = if at < SHAPES { u32::try_from(at)? + 1 } else { 1 };
+            shapes.set_shape(serial, Shape::try_from(number).unwrap_or(Shape::Default));
+            return Ok(());
+        }
+        let cursor = &mut self.cursor;
+        if cursor.theme.is_none() {
+            let shm = self.globals.shm.clone();
+            cursor.theme = Some(CursorTheme::load(&cursor.connection, shm, SIZE)?);
+        }
+        let Some(theme) = &mut cursor.theme else { return Ok(()) };
+        let name = CURSORS.get(at).copied().unwrap_or("default");
+        let known = if theme.get_cursor(name).is_some() { name } else { older_cursor(name) };
+        let Some(image) = theme.get_cursor(known).filter(|cursor| cursor.image_count() > 0) else {
+            anyhow::bail!("the theme has no cursor {name}");
+        };
+        let image = &image[0];
+        let (x, y) = image.hotspot();
+        let place = |v: u32| i32::try_from(v).unwrap_or(0);
+        cursor.surface.attach(Some(image), 0, 0);
+        cursor.surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
+        cursor.surface.commit();
+        pointer.set_cursor(serial, Some(&cursor.surface), place(x), place(y));
+        Ok(())
+    }
+
+    fn dress_in_pixels(
+        &self,
+        pointer: &WlPointer,
+        serial: u32,
+        size: Size,
+        bytes: &[u8],
+        hotspot: Point,
+    ) -> anyhow::Result<()> {
+        let (width, height) = (i32::try_from(size.width)?, i32::try_from(size.height)?);
+        let length = i32::try_from(bytes.len())?;
+        anyhow::ensure!(
+            length > 0 && Some(length) == width.checked_mul(height).and_then(|n| n.checked_mul(4))
+        );
+        let file = File::from(memfd_create("inlay-cursor", MemfdFlags::CLOEXEC)?);
+        file.write_all_at(bytes, 0)?;
+        let pool = self.globals.shm.create_pool(file.as_fd(), length, &self.handle, ());
+        let buffer = pool.create_buffer(0, width, height, 4 * width, Format::Argb8888, &self.handle, ());
+        pool.destroy();
+        let surface = &self.cursor.surface;
+        surface.attach(Some(&buffer), 0, 0);
+        surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
+        surface.commit();
+        pointer.set_cursor(serial, Some(surface), hotspot.x, hotspot.y);
+        Ok(())
+    }
+}
+
+impl Dispatch<WlBuffer, ()> for State {
+    fn event(
+        _: &mut Self,
+        buffer: &WlBuffer,
+        event: wl_buffer::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        // An image of the guest is shown once.
+        if let wl_buffer::Event::Release = event {
+            buffer.destroy();
+        }
+    }
+}
+
+delegate_noop!(State: WlShmPool);
+delegate_noop!(State: ignore WlSurface);
+delegate_noop!(State: WpCursorShapeDeviceV1);

@@ -1,0 +1,150 @@
+//! What the compositor offers.
+
+use anyhow::Context;
+use wayland_client::globals::{GlobalList, GlobalListContents};
+use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_output::WlOutput;
+use wayland_client::protocol::wl_region::WlRegion;
+use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_seat::{self, WlSeat};
+use wayland_client::protocol::wl_shm::WlShm;
+use wayland_client::{Connection, Dispatch, Proxy, QueueHandle, WEnum, delegate_noop};
+use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_manager_v1::WpCursorShapeManagerV1;
+use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
+use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
+use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
+use wayland_protocols::xdg::decoration::zv1::client::zxdg_decoration_manager_v1::ZxdgDecorationManagerV1;
+use wayland_protocols::xdg::shell::client::xdg_positioner::XdgPositioner;
+use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
+use wayland_protocols::xdg::xdg_output::zv1::client::zxdg_output_manager_v1::ZxdgOutputManagerV1;
+
+use super::State;
+
+/// The globals that are there once; those that are not needed may be missing.
+#[derive(Debug)]
+pub struct Globals {
+    pub compositor: WlCompositor,
+    pub wm_base: XdgWmBase,
+    pub shm: WlShm,
+    pub decoration: Option<ZxdgDecorationManagerV1>,
+    pub fractional_scale: Option<WpFractionalScaleManagerV1>,
+    pub viewporter: Option<WpViewporter>,
+    pub cursor_shape: Option<WpCursorShapeManagerV1>,
+    pub xdg_output: Option<ZxdgOutputManagerV1>,
+    /// The first seat: the one that windows are used with.
+    pub seat: Option<(u32, WlSeat)>,
+}
+
+impl Globals {
+    /// Binds what is there.
+    ///
+    /// # Errors
+    /// Names what is missing.
+    pub fn bind(list: &GlobalList, handle: &QueueHandle<State>) -> anyhow::Result<Self> {
+        let lacks = "the Wayland desktop lacks";
+        Ok(Self {
+            compositor: list.bind(handle, 4..=6, ()).with_context(|| format!("{lacks} wl_compositor 4"))?,
+            wm_base: list.bind(handle, 1..=6, ()).with_context(|| format!("{lacks} xdg_wm_base"))?,
+            shm: list.bind(handle, 1..=1, ()).with_context(|| format!("{lacks} wl_shm"))?,
+            decoration: list.bind(handle, 1..=1, ()).ok(),
+            fractional_scale: list.bind(handle, 1..=1, ()).ok(),
+            viewporter: list.bind(handle, 1..=1, ()).ok(),
+            cursor_shape: list.bind(handle, 1..=1, ()).ok(),
+            xdg_output: list.bind(handle, 1..=3, ()).ok(),
+            seat: None,
+        })
+    }
+}
+
+impl State {
+    /// A global of which there may be several.
+    pub(super) fn appeared(&mut self, registry: &WlRegistry, name: u32, interface: &str, version: u32) {
+        if interface == WlOutput::interface().name {
+            let output = registry.bind::<WlOutput, _, _>(name, version.min(4), &self.handle, ());
+            self.outputs.add(name, output, self.globals.xdg_output.as_ref(), &self.handle);
+        } else if interface == WlSeat::interface().name && self.globals.seat.is_none() {
+            let seat = registry.bind::<WlSeat, _, _>(name, version.min(8), &self.handle, ());
+            self.globals.seat = Some((name, seat));
+        }
+    }
+
+    fn vanished(&mut self, name: u32) {
+        if self.outputs.remove(name) {
+            self.tell_outputs();
+        }
+        if self.globals.seat.take_if(|(seat, _)| *seat == name).is_some() {
+            self.drop_pointer();
+            self.drop_keyboard();
+        }
+    }
+}
+
+impl Dispatch<WlRegistry, GlobalListContents> for State {
+    fn event(
+        state: &mut Self,
+        registry: &WlRegistry,
+        event: wl_registry::Event,
+        _: &GlobalListContents,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        match event {
+            wl_registry::Event::Global { name, interface, version } => {
+                state.appeared(registry, name, &interface, version);
+            }
+            wl_registry::Event::GlobalRemove { name } => state.vanished(name),
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<XdgWmBase, ()> for State {
+    fn event(
+        _: &mut Self,
+        wm_base: &XdgWmBase,
+        event: xdg_wm_base::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_wm_base::Event::Ping { serial } = event {
+            wm_base.pong(serial);
+        }
+    }
+}
+
+impl Dispatch<WlSeat, ()> for State {
+    fn event(
+        state: &mut Self,
+        seat: &WlSeat,
+        event: wl_seat::Event,
+        (): &(),
+        _: &Connection,
+        handle: &QueueHandle<Self>,
+    ) {
+        if let wl_seat::Event::Capabilities { capabilities: WEnum::Value(capabilities) } = event {
+            let has = |what| capabilities.contains(what);
+            if has(wl_seat::Capability::Pointer) {
+                state.take_pointer(seat, handle);
+            } else {
+                state.drop_pointer();
+            }
+            if has(wl_seat::Capability::Keyboard) {
+                state.keyboard.take(seat, handle);
+            } else {
+                state.drop_keyboard();
+            }
+        }
+    }
+}
+
+delegate_noop!(State: WlCompositor);
+delegate_noop!(State: WlRegion);
+delegate_noop!(State: ignore WlShm);
+delegate_noop!(State: XdgPositioner);
+delegate_noop!(State: WpViewporter);
+delegate_noop!(State: WpViewport);
+delegate_noop!(State: WpFractionalScaleManagerV1);
+delegate_noop!(State: WpCursorShapeManagerV1);
+delegate_noop!(State: ZxdgDecorationManagerV1);
+delegate_noop!(State: ZxdgOutputManagerV1);

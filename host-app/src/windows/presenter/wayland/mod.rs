@@ -1,0 +1,317 @@
+//! The presenter for Wayland hosts: a client of the desktop's compositor, which decides sizes and places of windows and popups
+//! itself ([`Presenter::decides`]).
+//!
+//! ```text
+//! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
+//! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
+//! ```
+//! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
+//! (acknowledgement, geometry, scale, frame callback) is requested just before.
+
+mod cursor;
+mod frame;
+mod globals;
+mod keyboard;
+mod outputs;
+mod pointer;
+mod popup;
+mod window;
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
+use inlay_protocol::geometry::{Point, Rect, Size};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wayland_client::backend::WaylandError;
+use wayland_client::globals::registry_queue_init;
+use wayland_client::protocol::wl_surface::WlSurface;
+use wayland_client::{Connection, EventQueue, Proxy as _, QueueHandle};
+use wgpu::rwh;
+
+use super::{Announce, Announced, Ended, HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use crate::windows::render::{Renderer, Target};
+use globals::Globals;
+use window::{HostWindow, Role};
+
+/// A focus that leaves one window of ours comes to another at once, if at all.
+const FOCUS_GAP: Duration = Duration::from_millis(5);
+
+/// The Wayland desktop.
+#[derive(Debug)]
+pub struct Wayland {
+    connection: Connection,
+    queue: EventQueue<State>,
+    state: State,
+}
+
+/// What events change.
+#[derive(Debug)]
+pub struct State {
+    handle: QueueHandle<State>,
+    globals: Globals,
+    outputs: outputs::Outputs,
+    windows: HashMap<SurfaceId, HostWindow>,
+    pointer: pointer::Pointer,
+    keyboard: keyboard::Keyboard,
+    cursor: cursor::Cursor,
+    /// Popups with a grab, outermost first: each is the parent of the next.
+    grabs: Vec<SurfaceId>,
+    /// Told with the end of a dispatch.
+    events: Vec<HostEvent>,
+    /// Toplevels whose size or states changed: told once with the last.
+    configured: BTreeSet<SurfaceId>,
+}
+
+/// The display handle for wgpu; keeps the connection alive as long as any surface.
+#[derive(Debug)]
+struct DisplayOf(Connection);
+
+impl DisplayOf {
+    fn raw(&self) -> Result<rwh::RawDisplayHandle, rwh::HandleError> {
+        let display = NonNull::new(self.0.backend().display_ptr()).ok_or(rwh::HandleError::Unavailable)?;
+        Ok(rwh::WaylandDisplayHandle::new(display.cast()).into())
+    }
+}
+
+impl rwh::HasDisplayHandle for DisplayOf {
+    fn display_handle(&self) -> Result<rwh::DisplayHandle<'_>, rwh::HandleError> {
+        // SAFETY: the connection lives as long as self, which the handle borrows.
+        Ok(unsafe { rwh::DisplayHandle::borrow_raw(self.raw()?) })
+    }
+}
+
+impl Wayland {
+    /// Connects to the display that `WAYLAND_DISPLAY` names.
+    ///
+    /// # Errors
+    /// When there is none, or it lacks what is needed.
+    pub fn connect() -> anyhow::Result<Self> {
+        let connection = Connection::connect_to_env().context("the Wayland display cannot be opened")?;
+        let (list, mut queue) = registry_queue_init::<State>(&connection)?;
+        let handle = queue.handle();
+        let globals = Globals::bind(&list, &handle)?;
+        let mut state = State {
+            outputs: outputs::Outputs::default(),
+            windows: HashMap::new(),
+            pointer: pointer::Pointer::default(),
+            keyboard: keyboard::Keyboard::default(),
+            cursor: cursor::Cursor::new(&connection, &globals, &handle),
+            grabs: Vec::new(),
+            events: Vec::new(),
+            configured: BTreeSet::new(),
+            globals,
+            handle,
+        };
+        for global in list.contents().clone_list() {
+            state.appeared(list.registry(), global.name, &global.interface, global.version);
+        }
+        // Outputs and the seat are told in the first, the keymap in the second.
+        for _ in 0..2 {
+            queue.roundtrip(&mut state).context("the Wayland display went away")?;
+        }
+        state.tell_outputs();
+        state.events.clear();
+        Ok(Self { connection, queue, state })
+    }
+
+    /// The display, for the graphics device.
+    #[must_use]
+    pub fn display(&self) -> Arc<dyn wgpu::wgt::WgpuHasDisplayHandle> {
+        Arc::new(DisplayOf(self.connection.clone()))
+    }
+
+    fn target(&self, surface: &WlSurface, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+        let pointer = NonNull::new(surface.id().as_ptr()).context("the window's surface is gone")?;
+        let handle = rwh::WaylandWindowHandle::new(pointer.cast());
+        let display = DisplayOf(self.connection.clone()).raw()?;
+        // SAFETY: the connection lives as long as this presenter and the renderer's instance; the session drops the
+        // target before it has the window closed.
+        unsafe { renderer.target(display, handle.into(), size, true) }
+    }
+
+    /// Takes what came, without waiting.
+    fn take(&mut self) -> anyhow::Result<()> {
+        self.queue.dispatch_pending(&mut self.state)?;
+        if let Some(guard) = self.queue.prepare_read() {
+            match guard.read() {
+                Ok(_) => {}
+                Err(WaylandError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.queue.dispatch_pending(&mut self.state)?;
+        Ok(())
+    }
+}
+
+impl Presenter for Wayland {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.queue.as_fd())
+    }
+
+    fn dispatch(&mut self) -> anyhow::Result<Vec<HostEvent>> {
+        self.take()?;
+        if self.state.keyboard.left_for_nowhere() {
+            let limit = Timespec { tv_sec: 0, tv_nsec: FOCUS_GAP.subsec_nanos().into() };
+            let mut fds = [PollFd::new(&self.queue, PollFlags::IN)];
+            if poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0) {
+                self.take()?;
+            }
+        }
+        Ok(self.state.told())
+    }
+
+    fn outputs(&self) -> &[Output] {
+        self.state.outputs.told()
+    }
+
+    fn keyboard(&mut self) -> Option<Keymap> {
+        self.state.keyboard.keymap()
+    }
+
+    fn decides(&self) -> bool {
+        true
+    }
+
+    fn announce(&mut self, window: SurfaceId, what: Announce<'_>) -> Announced {
+        match what {
+            Announce::Toplevel { look, states } => self.state.announce_toplevel(window, look, states),
+            Announce::Popup(popup) => self.state.announce_popup(window, popup),
+        }
+    }
+
+    fn open_toplevel(
+        &mut self,
+        window: SurfaceId,
+        look: &Look,
+        size: Size,
+        _states: States,
+        renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        self.update(window, look);
+        self.open(window, size, renderer)
+    }
+
+    fn open_popup(
+        &mut self,
+        window: SurfaceId,
+        look: PopupLook,
+        renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        self.open(window, look.area.size(), renderer)
+    }
+
+    fn expect_window(&mut self) {}
+
+    fn watch_clicks(&mut self, _toplevel: Option<SurfaceId>) {
+        // The compositor dismisses popups with a grab itself.
+    }
+
+    fn close(&mut self, window: SurfaceId) {
+        self.state.close(window);
+    }
+
+    fn update(&mut self, window: SurfaceId, look: &Look) {
+        self.state.describe(window, look);
+    }
+
+    fn set_icons(&mut self, _window: SurfaceId, _icons: &[Icon]) {}
+
+    fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>) {
+        self.state.set_input(window, rects);
+    }
+
+    fn resize(&mut self, _window: SurfaceId, _size: Size) {
+        // A window has the size that is drawn.
+    }
+
+    fn place_popup(&mut self, _window: SurfaceId, _look: PopupLook) {
+        // It is announced anew when its app wants another place.
+    }
+
+    fn origin(&mut self, _window: SurfaceId) -> Point {
+        Point::default()
+    }
+
+    fn act(&mut self, window: SurfaceId, act: Act) {
+        self.state.act(window, act);
+    }
+
+    fn set_cursor(&mut self, image: Image) {
+        self.state.set_cursor(image);
+    }
+
+    fn scale(&self, window: SurfaceId) -> u32 {
+        self.state.scale(window)
+    }
+
+    fn begin_frame(&mut self, window: SurfaceId, size: Size, settled: bool) -> Option<Size> {
+        self.state.begin_frame(window, size, settled)
+    }
+
+    fn end_frame(&mut self, window: SurfaceId, ended: Ended) -> bool {
+        self.state.end_frame(window, ended)
+    }
+
+    fn notice(&mut self, text: &str) {
+        tracing::warn!("{text}");
+    }
+
+    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
+        tracing::warn!("surface {}: {text}", window.0);
+    }
+
+    fn stop_asking(&mut self, _window: SurfaceId) {}
+
+    fn flush(&mut self) {
+        // A full socket is tried again with the next turn; a lost one is told by dispatch.
+        let _ = self.connection.flush();
+    }
+}
+
+impl Wayland {
+    /// A target for a window that was announced and configured.
+    fn open(&mut self, window: SurfaceId, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+        let known = self.state.windows.get(&window).context("the window was not announced")?;
+        anyhow::ensure!(known.configured, "the desktop has not placed the window yet");
+        let surface = known.surface.clone();
+        let pixels = known.pixels(size);
+        self.target(&surface, pixels, renderer)
+    }
+}
+
+impl State {
+    /// What is to be told, in the order in which it matters: sizes, then focus, then the rest was in order already.
+    fn told(&mut self) -> Vec<HostEvent> {
+        let mut events = std::mem::take(&mut self.events);
+        for id in std::mem::take(&mut self.configured) {
+            if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) {
+                let (size, states) = (toplevel.size, toplevel.states);
+                let shown = !states.contains(States::SUSPENDED);
+                events.push(HostEvent::Configured { window: id, size, states });
+                events.push(HostEvent::Visible { window: id, visible: shown, shown });
+            }
+        }
+        if let Some(event) = self.tell_focus() {
+            events.push(event);
+        }
+        events
+    }
+
+    /// The toplevel that a window of ours hangs on; itself for a toplevel.
+    fn toplevel_of(&self, window: SurfaceId) -> Option<SurfaceId> {
+        let mut at = window;
+        loop {
+            match &self.windows.get(&at)?.role {
+                Role::Toplevel(_) => return Some(at),
+                // Parents exist before their popups: no circle.
+                Role::Popup(popup) => at = popup.parent,
+            }
+        }
+    }
+}
