@@ -316,8 +316,11 @@ fn an_app_that_does_not_answer_can_be_forced_to_close() {
         eventually("the question's focus", || {
             (xvfb.xdotool(&["getwindowfocus"]).trim() == question).then_some(())
         });
-        xvfb.xdotool(&["key", key]);
-        eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+        // It takes no key before it can have been seen.
+        eventually("the question's end", || {
+            xvfb.xdotool(&["key", key]);
+            xvfb.is_gone("Inlay").then_some(())
+        });
     }
 
     close(&mut agent);
@@ -326,6 +329,7 @@ fn an_app_that_does_not_answer_can_be_forced_to_close() {
     let button =
         (question.x + question.width.cast_signed() - 40, question.y + question.height.cast_signed() - 30);
     assert_eq!(agent.has(|e| matches!(e, Event::Kill { .. })), 0);
+    std::thread::sleep(Duration::from_millis(600));
     xvfb.xdotool(&["mousemove", &button.0.to_string(), &button.1.to_string(), "click", "1"]);
     agent.until("kill", |e| matches!(e, Event::Kill { surface: SurfaceId(1) }).then_some(()));
     eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));

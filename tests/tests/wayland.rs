@@ -423,3 +423,36 @@ fn twice_as_many_pixels_are_shown_one_by_one() {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[test]
+fn an_app_that_does_not_answer_can_be_forced_to_close() {
+    let sway = Sway::start();
+    let mut pointer = sway.pointer();
+    let mut agent = Agent::start(Screen::Wayland(&sway.socket()));
+    window(&sway, &mut agent, 1, "stuck");
+    sway.msg(&["[title=stuck] kill"]);
+    agent.until("a ping", |e| matches!(e, Event::Ping { .. }).then_some(()));
+    // A window of one size that belongs to another floats above it.
+    let question = eventually("the question", || {
+        agent.listen(Duration::from_millis(50));
+        sway.find("Inlay").map(|_| sway.content("Inlay"))
+    });
+    assert!(question.width >= 300 && question.width < SIZE.0, "{question:?}");
+    // There is something to be read in it: dark and light.
+    eventually("its text", || {
+        let screen = sway.screen();
+        let row = |y: u32| (0..question.width).map(move |x| (question.x.unsigned_abs() + x, y));
+        let pixels = (0..question.height).flat_map(|y| row(question.y.unsigned_abs() + y));
+        let bright = pixels.map(|(x, y)| screen.get_pixel(x, y).0[1]).collect::<Vec<_>>();
+        let (darkest, brightest) = (bright.iter().min()?, bright.iter().max()?);
+        (brightest - darkest > 80).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(agent.has(|e| matches!(e, Event::Kill { .. })), 0);
+    // The right one of the two buttons at the lower right.
+    let [right, bottom] = [question.right(), question.bottom()].map(|edge| u32::try_from(edge).unwrap());
+    pointer.move_to(right - 40, bottom - 30);
+    pointer.click();
+    agent.until("kill", |e| matches!(e, Event::Kill { surface: SurfaceId(1) }).then_some(()));
+    eventually("the question's end", || sway.find("Inlay").is_none().then_some(()));
+}

@@ -12,6 +12,7 @@ pub mod api;
 mod buffers;
 #[cfg(test)]
 mod corpus;
+mod dialogs;
 mod event_loop;
 mod focus;
 mod memory;

@@ -13,6 +13,7 @@ use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
 use inlay_protocol::memory::Notice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::dialogs::Dialogs;
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
@@ -50,6 +51,7 @@ pub struct Loop {
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
     renderer: Renderer,
+    dialogs: Dialogs,
     last_tick: Instant,
     last_hidden_tick: Instant,
     interval: Duration,
@@ -84,6 +86,7 @@ impl Loop {
             memory: GuestMemory::default(),
             presenter,
             renderer,
+            dialogs: Dialogs::default(),
             last_tick: now,
             last_hidden_tick: now,
             interval: Duration::from_micros(16_667),
@@ -128,7 +131,7 @@ impl Loop {
             self.agent_speaks();
             self.tick();
             self.with_session(|session, tools| {
-                session.ask_about_silent(Instant::now(), tools.presenter);
+                session.ask_about_silent(Instant::now(), tools.dialogs);
                 Ok(())
             });
             self.answer();
@@ -142,8 +145,9 @@ impl Loop {
         presenter: &'a mut Box<dyn Presenter>,
         renderer: &'a mut Renderer,
         memory: &'a GuestMemory,
+        dialogs: &'a mut Dialogs,
     ) -> Tools<'a> {
-        Tools { presenter: presenter.as_mut(), renderer, memory }
+        Tools { presenter: presenter.as_mut(), renderer, memory, dialogs }
     }
 
     /// Polls until something happens or the next tick is due; whether an agent and a tool want to connect.
@@ -278,14 +282,14 @@ impl Loop {
     fn end_session(&mut self, error: Option<&SessionError>) {
         let Some(session) = self.session.take() else { return };
         self.received_before += session.connection().received();
-        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory);
+        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory, &mut self.dialogs);
         let closed = session.end(&mut tools);
         if self.ending {
             tracing::info!("the agent ends with the machine");
         } else if let Some(error) = error {
             tracing::warn!("the agent of {} is gone ({error}): {closed} windows were closed", self.name);
             if closed > 0 {
-                self.presenter.notice(&format!(
+                self.dialogs.say(&format!(
                     "{}: the guest's window service ended; {closed} {} closed. Open the apps again.",
                     self.name,
                     if closed == 1 { "window was" } else { "windows were" },
@@ -297,7 +301,7 @@ impl Loop {
     /// Runs something with the session; ends it when that fails.
     fn with_session(&mut self, act: impl FnOnce(&mut Session, &mut Tools<'_>) -> Result<(), SessionError>) {
         let Some(session) = &mut self.session else { return };
-        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory);
+        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory, &mut self.dialogs);
         if let Err(error) = act(session, &mut tools) {
             self.end_session(Some(&error));
         }
@@ -309,6 +313,9 @@ impl Loop {
 
     /// Follows the desktop's events; `false` when there were none.
     fn desktop_speaks(&mut self) -> anyhow::Result<bool> {
+        for answer in self.dialogs.turn(self.presenter.as_mut(), &mut self.renderer) {
+            self.with_session(|session, tools| session.host_event(answer, tools));
+        }
         self.presenter.flush();
         let events = self.presenter.dispatch().context("the display is gone")?;
         let some = !events.is_empty();
@@ -316,6 +323,7 @@ impl Loop {
             if event == HostEvent::Outputs {
                 self.read_interval();
             }
+            let Some(event) = self.dialogs.take(event) else { continue };
             self.with_session(|session, tools| session.host_event(event, tools));
         }
         self.with_session(|session, _| session.flush());

@@ -106,13 +106,5 @@ impl Presenter for Headless {
 
     fn set_cursor(&mut self, _image: Image) {}
 
-    fn notice(&mut self, _text: &str) {}
-
-    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
-        tracing::warn!("surface {}: {text}", window.0);
-    }
-
-    fn stop_asking(&mut self, _window: SurfaceId) {}
-
     fn flush(&mut self) {}
 }

@@ -265,7 +265,7 @@ pub enum HostEvent {
     Outputs,
     /// The keymap may have changed.
     Keyboard,
-    /// The user answered [`Presenter::ask_to_force`].
+    /// The user answered [`Dialogs::ask`](super::dialogs::Dialogs::ask).
     Answer {
         /// Which toplevel.
         window: SurfaceId,
@@ -374,15 +374,6 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Changes the pointer image over all our windows.
     fn set_cursor(&mut self, image: Image);
-
-    /// Tells the user something that no window of the guest can say.
-    fn notice(&mut self, text: &str);
-
-    /// Asks the user whether the app of a toplevel is to be ended by force: [`HostEvent::Answer`] tells.
-    fn ask_to_force(&mut self, window: SurfaceId, text: &str);
-
-    /// Takes that question back.
-    fn stop_asking(&mut self, window: SurfaceId);
 
     /// Sends what was requested.
     fn flush(&mut self);

@@ -350,6 +350,35 @@ impl Renderer {
 
     fn draw_now(&mut self, target: &mut Target, size: Size, quads: &[Quad]) -> Drawn {
         self.submit_now();
+        self.present(target, size, |this, view, drawn| this.pass(view, drawn, quads))
+    }
+
+    /// Draws a window that shows something else than quads.
+    pub fn draw_with(
+        &mut self,
+        target: &mut Target,
+        size: Size,
+        paint: impl FnOnce(&wgpu::Device, &wgpu::Queue, &mut wgpu::CommandEncoder, &wgpu::TextureView),
+    ) -> Drawn {
+        self.present(target, size, |this, view, _| {
+            let mut encoder = this.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            paint(&this.device, &this.queue, &mut encoder, view);
+            this.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// The device, for what draws by itself.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    fn present(
+        &self,
+        target: &mut Target,
+        size: Size,
+        draw: impl FnOnce(&Self, &wgpu::TextureView, Size),
+    ) -> Drawn {
         let Target::Swapchain { surface, config } = target else { return Drawn::Yes };
         if size.is_empty() {
             return Drawn::Yes;
@@ -374,7 +403,7 @@ impl Renderer {
         };
         let view = frame.texture.create_view(&wgpu::TextureViewDescriptor::default());
         let drawn = Size::new(config.width, config.height);
-        self.pass(&view, drawn, quads);
+        draw(self, &view, drawn);
         self.queue.present(frame);
         Drawn::Yes
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use inlay_protocol::display::{Event, SurfaceId};
 
 use super::{Session, SessionError};
-use crate::windows::presenter::Presenter;
+use crate::windows::dialogs::Dialogs;
 use crate::windows::window::{self, Ping, Role};
 
 impl Session {
@@ -25,12 +25,12 @@ impl Session {
     }
 
     /// The app of a toplevel answers.
-    pub(super) fn pong(&mut self, surface: SurfaceId, serial: u32, presenter: &mut dyn Presenter) {
+    pub(super) fn pong(&mut self, surface: SurfaceId, serial: u32, dialogs: &mut Dialogs) {
         if let Some(window) = self.windows.get_mut(&surface)
             && let Some(ping) = window.ping.take_if(|p| p.serial == serial)
             && ping.asked
         {
-            presenter.stop_asking(surface);
+            dialogs.stop(Some(surface));
         }
     }
 
@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Asks the user about apps that did not answer in time.
-    pub fn ask_about_silent(&mut self, now: Instant, presenter: &mut dyn Presenter) {
+    pub fn ask_about_silent(&mut self, now: Instant, dialogs: &mut Dialogs) {
         for (surface, window) in &mut self.windows {
             if window.hangs_at().is_some_and(|at| now >= at)
                 && let (Some(ping), Role::Toplevel(toplevel)) = (&mut window.ping, &window.role)
@@ -58,7 +58,7 @@ impl Session {
                 // The title is the guest's: short, and marked as a quotation.
                 let title = window::look(toplevel, &self.machine, None).title;
                 let app: String = title.chars().filter(|c| *c != '"').take(60).collect();
-                presenter.ask_to_force(*surface, &format!("\"{app}\" of {} does not answer.", self.machine));
+                dialogs.ask(*surface, &format!("\"{app}\" of {} does not answer.", self.machine));
             }
         }
     }

@@ -20,6 +20,7 @@ use inlay_protocol::input::InputEvent;
 use inlay_protocol::limits;
 
 use crate::windows::buffers::{BufferError, Buffers};
+use crate::windows::dialogs::Dialogs;
 use crate::windows::focus::Focus;
 use crate::windows::memory::GuestMemory;
 use crate::windows::presenter::{Keymap, Presenter};
@@ -115,6 +116,8 @@ pub struct Tools<'a> {
     pub renderer: &'a mut Renderer,
     /// Guest memory.
     pub memory: &'a GuestMemory,
+    /// Windows of the host's own.
+    pub dialogs: &'a mut Dialogs,
 }
 
 impl Session {
@@ -293,7 +296,7 @@ impl Session {
             Request::Cursor(cursor) => self.take_cursor(cursor)?,
             Request::Icons { surface, icons } => self.icons(surface, icons),
             Request::Shape { surface, rects } => self.shape(surface, rects),
-            Request::Pong { surface, serial } => self.pong(surface, serial, tools.presenter),
+            Request::Pong { surface, serial } => self.pong(surface, serial, tools.dialogs),
             Request::Counters(counters) => self.agent_counters = Some(counters),
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }

@@ -7,9 +7,9 @@ use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
 use super::{Session, SessionError, Tools};
-use crate::windows::placement;
 use crate::windows::presenter::{Announce, Announced, Presenter};
 use crate::windows::window::{self, Pace, Role, Stale, Told, Window};
+use crate::windows::{dialogs, placement};
 
 /// Toplevels open at once: more than anybody handles, and few enough for the desktop.
 const TOPLEVELS: usize = 256;
@@ -100,6 +100,7 @@ impl Session {
             self.close_window(child, tools);
         }
         drop(target);
+        tools.dialogs.stop(Some(root));
         tools.presenter.close(root);
     }
 
@@ -154,6 +155,9 @@ impl Session {
         let surface = toplevel.surface;
         if self.windows.len() >= limits::SURFACES {
             return Err(SessionError::Nonsense("too many windows"));
+        }
+        if surface.0 >= dialogs::FIRST {
+            return Err(SessionError::Nonsense("a window with an id of the host's own"));
         }
         if toplevel.parent == Some(surface) {
             return Err(SessionError::Nonsense("a toplevel that is its own parent"));
@@ -271,6 +275,9 @@ impl Session {
         let surface = popup.surface;
         if self.windows.len() >= limits::SURFACES {
             return Err(SessionError::Nonsense("too many windows"));
+        }
+        if surface.0 >= dialogs::FIRST {
+            return Err(SessionError::Nonsense("a window with an id of the host's own"));
         }
         if self.toplevel_of(popup.parent).is_none() || popup.parent == surface {
             // The parent went at the same moment; the app is told to take the popup back.

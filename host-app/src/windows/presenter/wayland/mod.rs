@@ -258,16 +258,6 @@ impl Presenter for Wayland {
         self.state.end_frame(window, ended)
     }
 
-    fn notice(&mut self, text: &str) {
-        tracing::warn!("{text}");
-    }
-
-    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
-        tracing::warn!("surface {}: {text}", window.0);
-    }
-
-    fn stop_asking(&mut self, _window: SurfaceId) {}
-
     fn flush(&mut self) {
         // A full socket is tried again with the next turn; a lost one is told by dispatch.
         let _ = self.connection.flush();

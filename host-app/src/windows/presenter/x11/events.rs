@@ -14,7 +14,7 @@ use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 
 use super::keyboard::{self, Keyboard};
-use super::{HostEvent, Kind, Seen, X11, hints, monitors, notice, pointer, window};
+use super::{HostEvent, Kind, Seen, X11, hints, monitors, pointer, window};
 
 /// What is told once at the end of a dispatch.
 #[derive(Debug, Default)]
@@ -101,9 +101,6 @@ fn note_user(x11: &X11, mut id: SurfaceId, time: xproto::Timestamp) {
 }
 
 fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>) {
-    if notice::handle(x11, &event, out) {
-        return;
-    }
     match event {
         Event::ConfigureNotify(e) => {
             if let Some(id) = x11.by_xid.get(&e.window)

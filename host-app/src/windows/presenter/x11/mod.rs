@@ -11,7 +11,6 @@ mod events;
 mod hints;
 mod keyboard;
 mod monitors;
-mod notice;
 mod place;
 mod pointer;
 mod window;
@@ -33,9 +32,6 @@ use x11rb::xcb_ffi::XCBConnection;
 
 use super::{HostEvent, Image, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
-
-/// A notice follows the one before after this time at the earliest; the log has them all.
-const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
 /// How long an app may take to show its first window and still be given the focus.
 const EXPECTED: Duration = Duration::from_secs(60);
@@ -156,8 +152,6 @@ pub struct X11 {
     user_time: Option<xproto::Timestamp>,
     /// Until when a new window is one that the user waits for.
     expected: Option<Instant>,
-    notices: Vec<notice::Notice>,
-    last_notice: Option<Instant>,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
 }
@@ -219,8 +213,6 @@ impl X11 {
             watched: None,
             user_time: None,
             expected: None,
-            notices: Vec::new(),
-            last_notice: None,
             own: Vec::new(),
         })
     }
@@ -382,7 +374,6 @@ impl Presenter for X11 {
     }
 
     fn close(&mut self, window: SurfaceId) {
-        self.drop_notice(Some(window));
         let Some(gone) = self.windows.remove(&window) else { return };
         self.by_xid.remove(&gone.xid);
         self.sent(self.connection.destroy_window(gone.xid));
@@ -467,22 +458,6 @@ impl Presenter for X11 {
     fn set_cursor(&mut self, image: Image) {
         self.cursors.set(&self.connection, image);
         self.dress();
-    }
-
-    fn notice(&mut self, text: &str) {
-        let now = Instant::now();
-        if self.last_notice.is_none_or(|last| now.duration_since(last) >= BETWEEN_NOTICES) {
-            self.last_notice = Some(now);
-            self.say(text);
-        }
-    }
-
-    fn ask_to_force(&mut self, window: SurfaceId, text: &str) {
-        self.ask(window, text);
-    }
-
-    fn stop_asking(&mut self, window: SurfaceId) {
-        self.drop_notice(Some(window));
     }
 
     fn flush(&mut self) {

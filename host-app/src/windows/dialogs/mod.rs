@@ -1,0 +1,420 @@
+//! Windows of the host's own: one says a thing and goes when it is closed, another asks. egui draws them on the device that draws
+//! guest windows; no guest can draw, cover the text of, or click them.
+
+mod paint;
+
+use std::time::{Duration, Instant};
+
+use inlay_protocol::display::{Decoration, States, SurfaceId, WindowKind};
+use inlay_protocol::geometry::Size;
+use inlay_protocol::input::InputEvent;
+
+use self::paint::{Page, Painter};
+use super::presenter::{Announce, Announced, Ended, HostEvent, Look, Presenter};
+use super::render::{Drawn, Renderer, Target};
+use super::window::Told;
+
+/// Ids of these windows begin here; the guest's end before.
+pub const FIRST: u32 = 1 << 31;
+/// A notice follows the one before after this time at the earliest; the log has them all.
+const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
+/// Questions that may be open at once.
+const QUESTIONS: usize = 16;
+/// A window takes no input before the user can have seen it.
+const UNSEEN: Duration = Duration::from_millis(500);
+const WIDTH: u32 = 460;
+/// Characters that fit into a line of this width, at least.
+const LINE: usize = 52;
+/// What a question's buttons say, and whether each ends the app.
+const CHOICES: [(&str, bool); 2] = [("Wait", false), ("Force it to close", true)];
+/// Evdev codes of Escape, Return and Enter: they wait.
+const WAITING: [u32; 3] = [1, 28, 96];
+
+/// One window.
+#[derive(Debug)]
+struct Dialog {
+    id: SurfaceId,
+    /// The toplevel that it asks about; `None` when it only says something.
+    about: Option<SurfaceId>,
+    text: String,
+    size: Size,
+    told: Told,
+    opened: Option<Instant>,
+    target: Option<Target>,
+    events: Vec<egui::Event>,
+    pointer: egui::Pos2,
+    dirty: bool,
+    /// The desktop is to say when the next frame may be drawn.
+    waits: bool,
+    /// It is over: with this answer.
+    ends: Option<bool>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Dialogs {
+    dialogs: Vec<Dialog>,
+    painter: Option<Painter>,
+    opened: u32,
+    pointed: Option<SurfaceId>,
+    focused: Option<SurfaceId>,
+    last_notice: Option<Instant>,
+}
+
+impl Dialogs {
+    /// Tells the user something that no window of the guest can say, in the place of what was told before: a guest must not
+    /// cover the desktop with it.
+    pub fn say(&mut self, text: &str) {
+        tracing::warn!("{text}");
+        let now = Instant::now();
+        if self.last_notice.is_none_or(|last| now.duration_since(last) >= BETWEEN_NOTICES) {
+            self.last_notice = Some(now);
+            self.stop(None);
+            self.add(text, None);
+        }
+    }
+
+    /// Asks the user whether the app of a toplevel is to be ended by force: [`HostEvent::Answer`] tells.
+    pub fn ask(&mut self, window: SurfaceId, text: &str) {
+        if self.dialogs.iter().filter(|d| d.about.is_some()).count() < QUESTIONS {
+            self.stop(Some(window));
+            self.add(text, Some(window));
+        }
+    }
+
+    /// Takes the question about a toplevel back, or the notice.
+    pub fn stop(&mut self, about: Option<SurfaceId>) {
+        for dialog in self.dialogs.iter_mut().filter(|d| d.about == about) {
+            (dialog.about, dialog.ends) = (None, Some(false));
+        }
+    }
+
+    fn add(&mut self, text: &str, about: Option<SurfaceId>) {
+        let id = SurfaceId(FIRST + self.opened);
+        self.opened = (self.opened + 1) % FIRST;
+        let lines = u32::try_from(text.len().div_ceil(LINE)).unwrap_or(1).clamp(1, 12);
+        let height = 44 + 20 * lines + if about.is_some() { 44 } else { 0 };
+        self.dialogs.push(Dialog {
+            id,
+            about,
+            text: text.to_owned(),
+            size: Size::new(WIDTH, height),
+            told: Told::default(),
+            opened: None,
+            target: None,
+            events: Vec::new(),
+            pointer: egui::Pos2::ZERO,
+            dirty: true,
+            waits: false,
+            ends: None,
+        });
+    }
+
+    fn get(&mut self, id: SurfaceId) -> Option<&mut Dialog> {
+        self.dialogs.iter_mut().find(|dialog| dialog.id == id)
+    }
+
+    /// Takes what the desktop tells of these windows; what is left is for the guest's.
+    pub fn take(&mut self, event: HostEvent) -> Option<HostEvent> {
+        let own = |window: SurfaceId| window.0 >= FIRST;
+        match event {
+            HostEvent::Configured { window, size, .. } if own(window) => {
+                if let Some(dialog) = self.get(window) {
+                    dialog.told = Told::Decided;
+                    if !size.is_empty() {
+                        dialog.size = size;
+                    }
+                    dialog.dirty = true;
+                }
+            }
+            HostEvent::Ready { window } if own(window) => {
+                if let Some(dialog) = self.get(window) {
+                    dialog.waits = false;
+                }
+            }
+            HostEvent::Exposed { window } | HostEvent::Visible { window, .. } if own(window) => {
+                if let Some(dialog) = self.get(window) {
+                    dialog.dirty = true;
+                }
+            }
+            HostEvent::Close { window } | HostEvent::Destroyed { window } if own(window) => {
+                if let Some(dialog) = self.get(window) {
+                    dialog.ends = Some(false);
+                }
+            }
+            HostEvent::Moved { window, .. } if own(window) => {}
+            HostEvent::Focus { window, keys, modifiers } => {
+                self.focused = window.filter(|window| own(*window));
+                let window = window.filter(|window| !own(*window));
+                return Some(HostEvent::Focus { window, keys, modifiers });
+            }
+            HostEvent::Input(input) => return self.input(input).map(HostEvent::Input),
+            other => return Some(other),
+        }
+        None
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "places in a small window")]
+    fn input(&mut self, input: InputEvent) -> Option<InputEvent> {
+        if let InputEvent::PointerEnter { surface, .. } = &input {
+            self.pointed = Some(*surface).filter(|surface| surface.0 >= FIRST);
+        }
+        let (pointed, focused) = (self.pointed, self.focused);
+        match input {
+            InputEvent::PointerEnter { x, y, .. } | InputEvent::PointerMotion { x, y, .. }
+                if pointed.is_some() =>
+            {
+                if let Some(dialog) = pointed.and_then(|id| self.get(id)) {
+                    dialog.pointer = egui::pos2(x as f32, y as f32);
+                    dialog.events.push(egui::Event::PointerMoved(dialog.pointer));
+                }
+            }
+            InputEvent::PointerLeave if pointed.is_some() => {
+                self.pointed = None;
+                if let Some(dialog) = pointed.and_then(|id| self.get(id)) {
+                    dialog.events.push(egui::Event::PointerGone);
+                }
+            }
+            InputEvent::PointerButton { button, pressed, .. } if pointed.is_some() => {
+                if let Some(dialog) = pointed.and_then(|id| self.get(id)) {
+                    dialog.button(button, pressed);
+                }
+            }
+            InputEvent::PointerAxis { .. } if pointed.is_some() => {}
+            InputEvent::Key { key, pressed, .. } if focused.is_some() => {
+                if let Some(dialog) = focused.and_then(|id| self.get(id))
+                    && pressed
+                    && dialog.was_seen()
+                    && WAITING.contains(&key)
+                {
+                    dialog.ends = Some(false);
+                }
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Opens what is new, draws what changed and closes what is over; the user's answers.
+    pub fn turn(&mut self, presenter: &mut dyn Presenter, renderer: &mut Renderer) -> Vec<HostEvent> {
+        let mut answers = Vec::new();
+        for dialog in &mut self.dialogs {
+            dialog.open(presenter, renderer);
+            if dialog.target.is_some() && !dialog.waits && (dialog.dirty || !dialog.events.is_empty()) {
+                let painter = self.painter.get_or_insert_with(|| Painter::new(renderer));
+                dialog.draw(painter, presenter, renderer);
+            }
+            if let (Some(force), Some(window)) = (dialog.ends, dialog.about) {
+                answers.push(HostEvent::Answer { window, force });
+            }
+        }
+        let over = self.dialogs.extract_if(.., |dialog| dialog.ends.is_some());
+        for dialog in over {
+            drop(dialog.target);
+            if dialog.told != Told::Nothing {
+                presenter.close(dialog.id);
+            }
+            self.pointed = self.pointed.filter(|id| *id != dialog.id);
+            self.focused = self.focused.filter(|id| *id != dialog.id);
+        }
+        answers
+    }
+}
+
+impl Dialog {
+    fn was_seen(&self) -> bool {
+        self.opened.is_some_and(|at| at.elapsed() >= UNSEEN)
+    }
+
+    fn look(&self) -> Look {
+        Look {
+            title: "Inlay".to_owned(),
+            class: "inlay".to_owned(),
+            parent: self.about,
+            min_size: self.size,
+            max_size: self.size,
+            base_size: Size::default(),
+            increment: Size::default(),
+            decoration: Decoration::ServerSide,
+            kind: WindowKind::Dialog,
+            modal: false,
+            urgent: false,
+            // A notice takes the focus from nobody; a question follows what the user just did.
+            no_focus: self.about.is_none(),
+        }
+    }
+
+    fn open(&mut self, presenter: &mut dyn Presenter, renderer: &Renderer) {
+        if self.target.is_some() || self.ends.is_some() {
+            return;
+        }
+        let (look, states) = (self.look(), States::default());
+        if self.told == Told::Nothing {
+            let announce = Announce::Toplevel { look: &look, states };
+            self.told = match presenter.announce(self.id, announce) {
+                Announced::NotYet => Told::Nothing,
+                Announced::Waits => Told::Announced,
+                Announced::Free => Told::Decided,
+            };
+        }
+        if self.told != Told::Decided {
+            return;
+        }
+        match presenter.open_toplevel(self.id, &look, self.size, states, renderer) {
+            Ok(target) => {
+                self.target = Some(target);
+                self.opened = Some(Instant::now());
+            }
+            Err(error) => {
+                tracing::warn!("a window of the host's own cannot be opened: {error:#}");
+                self.ends = Some(false);
+            }
+        }
+    }
+
+    fn button(&mut self, button: u32, pressed: bool) {
+        const BTN_LEFT: u32 = 0x110;
+        if button != BTN_LEFT || !self.was_seen() {
+            return;
+        }
+        if self.about.is_none() {
+            // What it says was read.
+            self.ends = self.ends.or((!pressed).then_some(false));
+        }
+        let (pos, button) = (self.pointer, egui::PointerButton::Primary);
+        let modifiers = egui::Modifiers::NONE;
+        self.events.push(egui::Event::PointerButton { pos, button, pressed, modifiers });
+    }
+
+    fn draw(&mut self, painter: &mut Painter, presenter: &mut dyn Presenter, renderer: &mut Renderer) {
+        let Some(pixels) = presenter.begin_frame(self.id, self.size, true) else { return };
+        let choices: Vec<&str> =
+            CHOICES.iter().filter(|_| self.about.is_some()).map(|(text, _)| *text).collect();
+        let scale = presenter.scale(self.id) as f32 / 120.0;
+        let events = std::mem::take(&mut self.events);
+        let page = Page { id: self.id, size: self.size, scale, text: &self.text, choices: &choices };
+        let frame = painter.lay_out(&page, events);
+        if let Some((_, force)) = frame.clicked.and_then(|at| CHOICES.get(at)) {
+            self.ends = Some(*force);
+        }
+        let Some(target) = &mut self.target else { return };
+        let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
+            painter.paint(frame, pixels, scale, device, queue, encoder, view);
+        });
+        self.dirty = drawn == Drawn::Later;
+        let ended = if self.dirty { Ended::Failed } else { Ended::Presented };
+        self.waits = presenter.end_frame(self.id, ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::presenter::headless::Headless;
+    use inlay_protocol::input::Modifiers;
+
+    const APP: SurfaceId = SurfaceId(7);
+
+    struct Bench {
+        dialogs: Dialogs,
+        presenter: Headless,
+        renderer: Renderer,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let renderer = Renderer::new(None).unwrap();
+            Self { dialogs: Dialogs::default(), presenter: Headless::default(), renderer }
+        }
+
+        fn turn(&mut self) -> Vec<HostEvent> {
+            self.dialogs.turn(&mut self.presenter, &mut self.renderer)
+        }
+
+        fn input(&mut self, input: InputEvent) -> Option<HostEvent> {
+            self.dialogs.take(HostEvent::Input(input))
+        }
+
+        /// Clicks into the newest window, from its lower right corner.
+        fn click(&mut self, left: f64, up: f64) -> Vec<HostEvent> {
+            let dialog = self.dialogs.dialogs.last().unwrap();
+            let (surface, size) = (dialog.id, dialog.size);
+            let (x, y) = (f64::from(size.width) - left, f64::from(size.height) - up);
+            assert_eq!(self.input(InputEvent::PointerEnter { surface, x, y }), None);
+            let mut answers = self.turn();
+            for pressed in [true, false] {
+                let button = InputEvent::PointerButton { time_ms: 0, button: 0x110, pressed };
+                assert_eq!(self.input(button), None);
+                answers.extend(self.turn());
+            }
+            answers
+        }
+
+        fn seen(&mut self) {
+            let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+            self.dialogs.dialogs.iter_mut().for_each(|d| d.opened = Some(long_ago));
+        }
+    }
+
+    #[test]
+    fn only_a_click_on_the_button_forces_and_none_before_it_was_seen() {
+        let mut b = Bench::new();
+        b.dialogs.ask(APP, "\"word\" of guest does not answer.");
+        assert!(b.turn().is_empty());
+        assert!(b.click(40.0, 30.0).is_empty(), "too early");
+        b.seen();
+        assert!(b.click(40.0, 100.0).is_empty());
+        assert_eq!(b.click(40.0, 30.0), [HostEvent::Answer { window: APP, force: true }]);
+        assert!(b.dialogs.dialogs.is_empty());
+
+        b.dialogs.ask(APP, "again");
+        b.turn();
+        b.seen();
+        // Left of the other button.
+        assert_eq!(b.click(160.0, 30.0), [HostEvent::Answer { window: APP, force: false }]);
+        let motion = InputEvent::PointerMotion { time_ms: 0, x: 1.0, y: 1.0 };
+        assert_eq!(b.input(motion.clone()), Some(HostEvent::Input(motion)), "it is gone");
+    }
+
+    #[test]
+    fn keys_wait_and_are_nobody_elses() {
+        let mut b = Bench::new();
+        b.dialogs.ask(APP, "?");
+        b.turn();
+        let (keys, modifiers) = (Vec::new(), Modifiers::default());
+        let focus = |window| HostEvent::Focus { window, keys: keys.clone(), modifiers };
+        let own = b.dialogs.dialogs[0].id;
+        assert_eq!(b.dialogs.take(focus(Some(own))), Some(focus(None)));
+        let key = |key| InputEvent::Key { time_ms: 0, key, pressed: true };
+        assert_eq!(b.input(key(1)), None);
+        assert!(b.turn().is_empty(), "too early");
+        b.seen();
+        assert_eq!(b.input(key(30)), None);
+        assert!(b.turn().is_empty());
+        assert_eq!(b.input(key(28)), None);
+        assert_eq!(b.turn(), [HostEvent::Answer { window: APP, force: false }]);
+        assert_eq!(b.dialogs.take(focus(Some(APP))), Some(focus(Some(APP))));
+        assert!(b.input(key(28)).is_some());
+    }
+
+    #[test]
+    fn questions_are_taken_back_and_bounded_and_notices_are_rare() {
+        let mut b = Bench::new();
+        for n in 1..100 {
+            b.dialogs.ask(SurfaceId(n), "?");
+            b.dialogs.ask(SurfaceId(1), "?");
+            b.dialogs.say("!");
+        }
+        b.turn();
+        assert_eq!(b.dialogs.dialogs.iter().filter(|d| d.about.is_some()).count(), QUESTIONS);
+        assert_eq!(b.dialogs.dialogs.len(), QUESTIONS + 1);
+        b.dialogs.stop(Some(SurfaceId(1)));
+        assert!(b.turn().is_empty(), "nobody answered");
+        assert_eq!(b.dialogs.dialogs.len(), QUESTIONS);
+        // The desktop closes one.
+        let window = b.dialogs.dialogs.last().unwrap().id;
+        assert_eq!(b.dialogs.take(HostEvent::Close { window }), None);
+        b.turn();
+        assert_eq!(b.dialogs.dialogs.len(), QUESTIONS - 1);
+    }
+}
