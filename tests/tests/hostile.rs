@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::agent::{Agent, Windows, commit, content, memory_file, popup, toplevel};
+use common::scripted::Screen;
+use common::sway::Sway;
 use common::{SOON, Xvfb, eventually, within};
 use inlay::windows::api::{self, Selector};
 use inlay_protocol::display::*;
@@ -734,6 +736,30 @@ fn random_sessions_leave_the_display_usable() {
         many_random_sessions(&mut windows, 0x5eed_1000 + seed, 20, bound);
         usable(&mut windows, &neighbour, "random sessions");
     }
+}
+
+#[test]
+fn a_wayland_desktop_survives_floods_and_random_sessions() {
+    let sway = Sway::start();
+    let mut windows = Windows::start_on(Screen::Wayland(&sway.socket()));
+    let bound = windows.resident() + 1024;
+    // Its own answer takes as long as it is busy with our windows.
+    let usable = |windows: &mut Windows, what: &str| {
+        windows.answers_within(PROMPT);
+        let begin = Instant::now();
+        sway.msg(&["-t", "get_version"]);
+        assert!(begin.elapsed() <= PROMPT, "{what}: sway took {:?}", begin.elapsed());
+        assert!(windows.resident() <= bound, "{} MiB: {what}", windows.resident());
+    };
+    for what in floods() {
+        let sent = flood(&mut windows, what, Duration::from_millis(1000), |windows| usable(windows, what.0));
+        println!("{}: {sent} sent, {} MiB", what.0, windows.resident());
+    }
+    for seed in 0..5 {
+        many_random_sessions(&mut windows, 0x5eed_2000 + seed, 20, bound);
+        usable(&mut windows, "random sessions");
+    }
+    windows.serves();
 }
 
 #[test]

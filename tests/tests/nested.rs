@@ -34,9 +34,6 @@ fn processors_network_and_pause_on_our_engine() {
     machine.start();
     assert_eq!(machine.listed()["engine"], "kvm");
     assert_eq!(machine.guest("nproc").trim(), "2");
-    // Free pages are reported (feature 5): memory goes back to the host.
-    let features = machine.guest("cat /sys/bus/virtio/drivers/virtio_balloon/virtio*/features");
-    assert_eq!(features.chars().nth(5), Some('1'), "{features}");
 
     // A server of this host, by the address that it has on its own network.
     let probe = UdpSocket::bind("0.0.0.0:0").unwrap();

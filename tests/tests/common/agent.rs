@@ -16,6 +16,7 @@ use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::handshake::{Capabilities, Hello, Role, VERSION, Welcome};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::scripted::Screen;
 use super::{Process, eventually, program, shows};
 
 /// `inlay windows` without agent and without machine process.
@@ -28,15 +29,17 @@ pub struct Windows {
 impl Windows {
     /// Starts it; without a display unless one is given.
     pub fn start(display: Option<&str>) -> Self {
+        Self::start_on(display.map_or(Screen::None, Screen::X11))
+    }
+
+    /// Starts it on a display or none.
+    pub fn start_on(screen: Screen<'_>) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let log = std::fs::File::create(runtime.path().join("log")).unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["windows", "hostile", "--local", "--runtime"]).arg(runtime.path());
-        command.env_remove("WAYLAND_DISPLAY").env_remove("INLAY_LOG").stdin(Stdio::null()).stderr(log);
-        match display {
-            Some(display) => command.env("DISPLAY", display),
-            None => command.env_remove("DISPLAY").arg("--headless"),
-        };
+        command.env_remove("INLAY_LOG").stdin(Stdio::null()).stderr(log);
+        screen.of(&mut command);
         let mut windows = Self { process: Process::spawn(&mut command), runtime };
         eventually("the window process's sockets", || {
             windows.assert_alive();

@@ -155,12 +155,8 @@ impl Local {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["run", "--local"]);
-        command.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-        match screen {
-            Screen::X11(display) => command.env("DISPLAY", display),
-            Screen::Wayland(socket) => command.env("WAYLAND_DISPLAY", socket),
-            Screen::None => command.arg("--headless"),
-        };
+        command.env("XDG_RUNTIME_DIR", runtime.path());
+        screen.of(&mut command);
         command.args(app).stdin(Stdio::null());
         let process = Process::spawn(&mut command);
         Self { process, runtime }

@@ -30,6 +30,18 @@ pub enum Screen<'a> {
     None,
 }
 
+impl Screen<'_> {
+    /// Has a command of ours show its windows there; before the arguments of an app.
+    pub fn of(self, command: &mut Command) {
+        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+        match self {
+            Screen::X11(display) => command.env("DISPLAY", display),
+            Screen::Wayland(socket) => command.env("WAYLAND_DISPLAY", socket),
+            Screen::None => command.arg("--headless"),
+        };
+    }
+}
+
 /// A window process, and the agent's end of its display connection.
 #[derive(Debug)]
 pub struct Agent {
@@ -47,12 +59,7 @@ impl Agent {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path()).stdin(Stdio::null());
-        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-        match screen {
-            Screen::X11(display) => command.env("DISPLAY", display),
-            Screen::Wayland(socket) => command.env("WAYLAND_DISPLAY", socket),
-            Screen::None => command.arg("--headless"),
-        };
+        screen.of(&mut command);
         let process = Process::spawn(&mut command);
         let socket = Sockets::new(runtime.path()).display();
         let stream = eventually("the window process", || UnixStream::connect(&socket).ok());

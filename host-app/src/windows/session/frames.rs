@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use inlay_protocol::display::{Cursor, Event, SurfaceId};
 use inlay_protocol::geometry::{Rect, Size};
 
+use super::roles::ANNOUNCED;
 use super::{News, Session, SessionError, Tools};
 use crate::windows::presenter::{Ended, Presenter};
 use crate::windows::render::{self, Drawn};
@@ -13,6 +14,9 @@ use crate::windows::window::{Pace, Role, Told, Wish};
 
 /// A window whose frame the desktop has not shown for this time cannot be seen.
 const STARVED: Duration = Duration::from_secs(1);
+
+/// How windows look is told no oftener, where ticks only gather: each change makes the desktop work.
+const TELL: Duration = Duration::from_millis(16);
 
 /// How long a window keeps a size that its app does not follow, before it takes the app's.
 const MISFIT: Duration = Duration::from_millis(300);
@@ -141,8 +145,11 @@ impl Session {
         let ids: Vec<SurfaceId> = self.windows.keys().copied().collect();
         let starving = self.starving();
         self.scene.tick();
-        self.say_news(tools.presenter)?;
-        self.restyle(tools.presenter);
+        if !self.decides || now.duration_since(self.told.0) >= TELL {
+            self.told = (now, 0);
+            self.say_news(tools.presenter)?;
+            self.restyle(tools.presenter);
+        }
         for id in ids {
             self.settle_size(id, now, tools);
             let corner = self.scene.get(id).map(|s| s.geometry()).unwrap_or_default();
@@ -257,7 +264,8 @@ impl Session {
     pub fn wants_tick(&self) -> (bool, bool) {
         let open = || self.windows.values().filter(|w| w.is_open());
         let now = self.news != News::default()
-            || open().any(|w| w.stale.any())
+            || self.windows.values().any(|w| w.stale.any() && (w.is_open() || self.decides))
+            || self.told.1 >= ANNOUNCED
             || open().any(|w| w.visible && w.pace == Pace::Free && (w.dirty || w.wants_frame))
             || open().any(|w| w.visible && w.misfit_since.is_some())
             || self.scene.waiting().iter().any(|s| self.is_shown(*s))

@@ -5,8 +5,8 @@ use inlay_protocol::geometry::Rect;
 use inlay_protocol::limits;
 
 use super::{News, Session, SessionError};
-use crate::windows::presenter::{Image, Look, Presenter};
-use crate::windows::window::{self, Role};
+use crate::windows::presenter::{Announce, Image, Look, Presenter};
+use crate::windows::window::{self, Role, Told, Window};
 
 /// Bytes of icons and outlines that all windows may have.
 const EXTRAS: usize = 64 << 20;
@@ -35,7 +35,7 @@ impl Session {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        let used: usize = self.windows.values().map(window::Window::extras).sum();
+        let used: usize = self.windows.values().map(Window::extras).sum();
         let room = bytes == 0 || used + bytes <= EXTRAS;
         if !room {
             tracing::warn!("the icons and outlines of the agent's windows need too much memory");
@@ -84,14 +84,18 @@ impl Session {
         self.windows.get(&surface)?.outline(corner)
     }
 
-    /// Tells the desktop what changed about open windows.
+    /// Tells the desktop what changed about the windows that it knows.
     pub(super) fn restyle(&mut self, presenter: &mut dyn Presenter) {
-        let changed = self.windows.iter().filter(|(_, w)| w.is_open() && w.stale.any());
+        let known = |w: &Window| w.is_open() || self.decides && w.told != Told::Nothing;
+        let changed = self.windows.iter().filter(|(_, w)| w.stale.any() && known(w));
         for id in changed.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(window) = self.windows.get_mut(&id) else { continue };
             let stale = std::mem::take(&mut window.stale);
             if stale.look {
                 match &window.role {
+                    Role::Popup(popup, _) if self.decides => {
+                        presenter.announce(id, Announce::Popup(popup));
+                    }
                     Role::Popup(popup, area) => {
                         let area = Rect { width: window.size.width, height: window.size.height, ..*area };
                         presenter.place_popup(id, window::popup_look(popup, area));
@@ -112,7 +116,7 @@ impl Session {
                 presenter.set_shape(id, self.outline(id).as_deref());
                 if let Some(window) = self.windows.get_mut(&id) {
                     // It is cut out while it is drawn, where the desktop does not.
-                    window.dirty |= presenter.decides();
+                    window.dirty |= self.decides;
                 }
             }
         }

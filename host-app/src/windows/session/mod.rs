@@ -69,6 +69,10 @@ pub struct Session {
     cursor: Cursor,
     /// Acts of the agent since that time.
     acts: (Instant, u32),
+    /// When the desktop was last told how windows look, and how many were announced to it since.
+    told: (Instant, u32),
+    /// Whether the desktop decides ([`Presenter::decides`]).
+    decides: bool,
     news: News,
     /// The keymap that the agent has.
     keymap: Option<Keymap>,
@@ -142,6 +146,8 @@ impl Session {
             prompted: false,
             cursor: Cursor::Named("default".to_owned()),
             acts: (Instant::now(), 0),
+            told: (Instant::now(), 0),
+            decides: presenter.decides(),
             news: News::default(),
             keymap: None,
             places: HashMap::new(),

@@ -15,6 +15,8 @@ use crate::windows::{dialogs, placement};
 const TOPLEVELS: usize = 256;
 /// Popups open at once.
 const POPUPS: usize = 32;
+/// Windows announced to a desktop that decides between two times that it is told how windows look.
+pub(super) const ANNOUNCED: u32 = 16;
 /// Acts on windows within a time: each one makes the window manager work.
 const ACTS: u32 = 32;
 const ACT_TIME: Duration = Duration::from_millis(250);
@@ -186,6 +188,10 @@ impl Session {
         let Some(window) = self.windows.get(&surface).filter(|w| w.told == Told::Nothing) else {
             return Ok(());
         };
+        if self.decides && self.told.1 >= ANNOUNCED {
+            // With the next tick.
+            return Ok(());
+        }
         let popup = matches!(window.role, Role::Popup(..));
         let alike = |w: &&Window| w.told != Told::Nothing && matches!(w.role, Role::Popup(..)) == popup;
         let full = self.windows.values().filter(alike).count() >= if popup { POPUPS } else { TOPLEVELS };
@@ -194,7 +200,8 @@ impl Session {
             (Role::Toplevel(_), Some(look)) => Announce::Toplevel { look, states },
             (Role::Toplevel(_), None) => return Ok(()),
         };
-        let told = if full && presenter.decides() { None } else { Some(presenter.announce(surface, what)) };
+        let told = if full && self.decides { None } else { Some(presenter.announce(surface, what)) };
+        self.told.1 += u32::from(told == Some(Announced::Waits));
         if let Some(window) = self.windows.get_mut(&surface) {
             window.told = match told {
                 Some(Announced::NotYet) => Told::Nothing,
@@ -285,13 +292,11 @@ impl Session {
         }
         let decides = tools.presenter.decides();
         let mut area = self.place_of(&popup, tools.presenter);
-        let mut again = false;
         let reposition = popup.reposition;
-        if let Some(Window { role: Role::Popup(before, at), told, .. }) = self.windows.get(&surface) {
+        if let Some(Window { role: Role::Popup(before, at), .. }) = self.windows.get(&surface) {
             if before.parent != popup.parent {
                 return Err(SessionError::Nonsense("a popup that changes its parent"));
             }
-            again = *told != Told::Nothing && (before.place, before.reposition) != (popup.place, reposition);
             if decides {
                 (area.x, area.y) = (at.x, at.y);
             }
@@ -312,17 +317,8 @@ impl Session {
                 self.windows.insert(surface, Window::announced(Role::Popup(popup, area)));
             }
         }
-        if !decides {
-            self.announce(surface, tools.presenter)?;
-            return self.configure_popup(surface, area, reposition);
-        }
-        match self.windows.get(&surface).map(|w| &w.role) {
-            Some(Role::Popup(popup, _)) if again => {
-                tools.presenter.announce(surface, Announce::Popup(popup));
-                Ok(())
-            }
-            _ => self.announce(surface, tools.presenter),
-        }
+        self.announce(surface, tools.presenter)?;
+        if decides { Ok(()) } else { self.configure_popup(surface, area, reposition) }
     }
 
     /// The toplevel that a popup hangs on; itself for a toplevel.
@@ -338,7 +334,8 @@ impl Session {
     }
 
     pub(super) fn act(&mut self, surface: SurfaceId, act: Act, tools: &mut Tools<'_>) {
-        if self.is_open(surface) {
+        let open = self.is_open(surface);
+        if open || self.decides {
             let now = Instant::now();
             if now.duration_since(self.acts.0) >= ACT_TIME {
                 self.acts = (now, 0);
@@ -349,7 +346,8 @@ impl Session {
             } else if self.acts.1 == ACTS + 1 {
                 tracing::warn!("the agent has windows moved and resized too often");
             }
-        } else if self.windows.contains_key(&surface) {
+        }
+        if !open && self.windows.contains_key(&surface) {
             let early = self.early.entry(surface).or_default();
             *early = match act {
                 Act::Maximize => early.set(States::MAXIMIZED, true),
@@ -358,9 +356,6 @@ impl Session {
                 Act::Unfullscreen => early.set(States::FULLSCREEN, false),
                 Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => *early,
             };
-            if tools.presenter.decides() {
-                tools.presenter.act(surface, act);
-            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct PopupRole {
     pending: Rect,
     /// The place that it was last given.
     area: Rect,
+    /// What the app last asked for.
+    wish: (Place, Option<u32>),
     /// The token of the app's reposition that was answered, and those on their way.
     repositioned: Option<u32>,
     asked: Vec<(u32, Option<u32>)>,
@@ -47,8 +49,13 @@ impl State {
             Place::Positioner(positioner) => *positioner,
             Place::Fixed(area) => fixed(*area),
         };
-        if self.windows.contains_key(&id) {
-            return self.reposition(id, &positioner, popup.reposition);
+        if let Some(known) = self.windows.get_mut(&id) {
+            let wish = (popup.place, popup.reposition);
+            let new = match &mut known.role {
+                Role::Popup(popup) => std::mem::replace(&mut popup.wish, wish) != wish,
+                Role::Toplevel(_) => false,
+            };
+            return if new { self.reposition(id, &positioner, popup.reposition) } else { Announced::Waits };
         }
         let Some(parent) = self.windows.get(&popup.parent).filter(|parent| parent.mapped) else {
             return Announced::NotYet;
@@ -70,6 +77,7 @@ impl State {
             parent: popup.parent,
             pending: Rect::of_size(positioner.size),
             area: Rect::of_size(positioner.size),
+            wish: (popup.place, popup.reposition),
             repositioned: popup.reposition,
             asked: Vec::new(),
             count: 0,

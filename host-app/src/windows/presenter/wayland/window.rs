@@ -173,9 +173,25 @@ impl State {
             return;
         };
         let before = std::mem::replace(&mut toplevel.look, look.clone());
+        if self.is_circle(id)
+            && let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get_mut(&id)
+        {
+            // To the desktop that would be an error that ends all windows: it has none until the other is told.
+            toplevel.look.parent = None;
+        }
         if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) {
             self.say_look(toplevel, Some(&before));
         }
+    }
+
+    /// Whether a toplevel is above itself, as the desktop was told so far.
+    fn is_circle(&self, id: SurfaceId) -> bool {
+        let parent = |id: SurfaceId| match &self.windows.get(&id)?.role {
+            Role::Toplevel(toplevel) => toplevel.look.parent,
+            Role::Popup(_) => None,
+        };
+        let mut above = std::iter::successors(parent(id), |at| parent(*at));
+        above.by_ref().take(self.windows.len() + 1).any(|at| at == id)
     }
 
     /// Says what of a look is another than before.
