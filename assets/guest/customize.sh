@@ -99,7 +99,7 @@ collect() {
 }
 collect order.root virtio_pci virtio_blk ext4
 # systemd itself asks for autofs4 before it does anything else.
-collect order.rest autofs4 vmw_vsock_virtio_transport virtio_gpu virtio_rng virtio_net
+collect order.rest autofs4 vmw_vsock_virtio_transport virtio_gpu virtio_rng virtio_net virtio_balloon
 tar -C "$parts" -cf "/proc/self/fd/$INLAY_PARTS" .
 rm -rf "$parts"
 

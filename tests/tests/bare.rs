@@ -28,7 +28,7 @@ use inlay_vmm_core::virtio::Device;
 /// Guest memory in MiB.
 const MEMORY: u32 = 64;
 /// An emulated processor does a few hundred thousand of a guest's operations a second.
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_secs(300);
 
 /// Guest memory, as the engine tells of it.
 #[derive(Clone, Default)]

@@ -9,18 +9,19 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::machine::{BOOT, Machine, apps, pixels};
-use common::{Random, descendants, eventually, is_gone, within};
+use common::machine::{BOOT, Machine, apps, pixels, stops};
+use common::{Random, Xvfb, descendants, eventually, is_gone, within};
 use rustix::process::{Signal, kill_process};
 
+/// One machine for all of it: a start is the dearest part.
 #[test]
-fn apps_are_typed_into_resized_and_closed_and_the_machine_stops_cleanly() {
-    apps("qemu");
-}
-
-#[test]
-fn known_pixels_arrive_exactly_and_windows_survive_restarts() {
-    pixels("qemu");
+fn apps_are_typed_into_resized_and_closed_known_pixels_arrive_exactly_and_the_machine_stops_cleanly() {
+    let xvfb = Xvfb::start();
+    let machine = Machine::create("apps", Some(&xvfb.display));
+    machine.start();
+    apps(&machine, &xvfb);
+    pixels(&machine);
+    stops(&machine);
 }
 
 #[test]
@@ -67,8 +68,8 @@ fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
     assert_ne!(two.listed()["state"], "running");
     two.disks_are_sound();
     two.start();
-    two.ok(&["stop", &two.name]);
-    one.ok(&["stop", &one.name]);
+    two.stop();
+    one.stop();
 }
 
 #[test]
@@ -167,6 +168,6 @@ fn a_machine_survives_kills_and_loses_no_byte() {
         assert_eq!(same.trim(), round.to_string());
         machine.output(&["exec", &machine.name, "--", "pkill", "-KILL", "-x", "foot|xterm"]);
     }
-    machine.ok(&["stop", &machine.name]);
+    machine.stop();
     machine.disks_are_sound();
 }

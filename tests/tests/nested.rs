@@ -8,33 +8,35 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use common::machine::{BOOT, Machine, apps, pixels};
-use common::{nested, within};
+use common::machine::{BOOT, Machine, apps, pixels, stops};
+use common::{Xvfb, nested, within};
 
+/// One machine for all of it: a start is the dearest part.
 #[test]
-fn apps_are_typed_into_resized_and_closed_on_our_engine() {
-    if !nested::elsewhere("apps_are_typed_into_resized_and_closed_on_our_engine") {
-        apps("kvm");
-    }
-}
-
-#[test]
-fn known_pixels_arrive_exactly_on_our_engine() {
-    if !nested::elsewhere("known_pixels_arrive_exactly_on_our_engine") {
-        pixels("kvm");
-    }
-}
-
-#[test]
-fn processors_network_and_pause_on_our_engine() {
-    if nested::elsewhere("processors_network_and_pause_on_our_engine") {
+fn apps_pixels_processors_network_and_pause_on_our_engine() {
+    if nested::elsewhere("apps_pixels_processors_network_and_pause_on_our_engine") {
         return;
     }
-    let machine = Machine::create_for("kvm", "net", None);
+    let xvfb = Xvfb::start();
+    let machine = Machine::create_for("kvm", "ours", Some(&xvfb.display));
     machine.start();
     assert_eq!(machine.listed()["engine"], "kvm");
     assert_eq!(machine.guest("nproc").trim(), "2");
+    // Free pages are reported (VIRTIO_BALLOON_F_REPORTING, 5): memory that the guest frees goes back to the host.
+    let features = within(BOOT, "the balloon's driver", || {
+        let text = machine.guest("cat /sys/bus/virtio/drivers/virtio_balloon/virtio*/features || true");
+        (!text.is_empty()).then_some(text)
+    });
+    assert_eq!(features.chars().nth(5), Some('1'), "{features}");
+    apps(&machine, &xvfb);
+    network(&machine);
+    pause(&machine);
+    pixels(&machine);
+    stops(&machine);
+}
 
+/// The host's servers are reached, its loopback is not.
+fn network(machine: &Machine) {
     // A server of this host, by the address that it has on its own network.
     let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
     probe.connect("192.0.2.1:9").unwrap();
@@ -66,8 +68,10 @@ fn processors_network_and_pause_on_our_engine() {
         &format!("timeout 5 bash -c 'exec 3<>/dev/tcp/192.168.127.1/{local}'"),
     ]);
     assert!(!out.status.success());
+}
 
-    // Nothing runs while it is paused.
+/// Nothing runs while it is paused.
+fn pause(machine: &Machine) {
     let ticks = || machine.guest("cat ticks | wc -l").trim().parse::<u64>().unwrap();
     let mut ticker = machine.guest_process("while :; do echo x >> ticks; sleep 0.1; done");
     within(BOOT, "ticks", || (machine.guest("cat ticks 2>/dev/null || true").len() > 4).then_some(()));
@@ -83,10 +87,4 @@ fn processors_network_and_pause_on_our_engine() {
     assert!(after > before, "{before} {after}");
     assert!(after - before < 10 * resumed.elapsed().as_secs() + 20, "{before} {after}");
     let _ = ticker.0.kill();
-    machine.guest("echo kept > kept && sync");
-    machine.ok(&["stop", &machine.name]);
-    machine.disks_were_left_in_order();
-    machine.start();
-    assert_eq!(machine.guest("cat kept"), "kept\n");
-    machine.ok(&["stop", &machine.name]);
 }

@@ -25,7 +25,7 @@ use inlay_vmm_core::transport::vhost_user::{FrontEnd, FrontEndConfig, MemoryObse
 use inlay_vmm_core::virtio::Device;
 
 /// A nested machine is slow.
-const TIME: Duration = Duration::from_secs(240);
+const TIME: Duration = Duration::from_secs(600);
 const MEMORY: u32 = 512;
 
 /// A guest's files.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::frames::Kind;
 
 /// How long level 1 may take to boot.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(400);
 
 /// Level 1 broke down while a command ran, which says nothing of the command: an emulated machine in which others run nested is
 /// no sound machine.

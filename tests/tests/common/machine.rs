@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal};
 
 use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows, within};
 
-/// A slow machine under emulation.
-pub const BOOT: Duration = Duration::from_secs(300);
+/// A slow machine under emulation, even a nested one.
+pub const BOOT: Duration = Duration::from_secs(600);
 /// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
 const PACKAGES: &str = "xterm";
 const WIDTH: u32 = 333;
@@ -67,6 +67,14 @@ impl Machine {
             arguments.push("--headless");
         }
         self.ok(&arguments);
+    }
+
+    /// Switches it off, by no force.
+    pub fn stop(&self) {
+        let timeout = BOOT.as_secs().to_string();
+        let out = self.output(&["stop", &self.name, "--timeout", &timeout]);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && !text.contains("by force"), "{text}{}", self.logs());
     }
 
     /// Runs a shell command in the guest.
@@ -214,12 +222,8 @@ impl Drop for Machine {
     }
 }
 
-/// Apps are typed into, resized and closed; the machine stops cleanly.
-pub fn apps(engine: &'static str) {
-    let xvfb = Xvfb::start();
-    let machine = Machine::create_for(engine, "apps", Some(&xvfb.display));
-    machine.start();
-
+/// Apps of a machine that shows its windows there are typed into, resized and closed.
+pub fn apps(machine: &Machine, xvfb: &Xvfb) {
     let script =
         "read line; echo \"$line\" > typed; trap 'stty size > sizes' WINCH; while :; do read -t 1 x; done";
     machine.ok(&["run", &machine.name, "foot", "--title=guest foot", "bash", "-c", script]);
@@ -264,38 +268,33 @@ pub fn apps(engine: &'static str) {
     xvfb.find("ends itself");
     machine.guest("touch end");
     within(BOOT, "the window's end", || xvfb.is_gone("ends itself").then_some(()));
-
-    machine.guest("echo kept > kept && sync");
-    machine.ok(&["stop", &machine.name]);
-    assert_eq!(machine.listed()["state"], "stopped");
-    machine.disks_were_left_in_order();
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.
-pub fn pixels(engine: &'static str) {
-    let machine = Machine::create_for(engine, "pixels", None);
-    machine.start();
+pub fn pixels(machine: &Machine) {
     machine.install(&program("inlay-pattern"), "/tmp/inlay-pattern");
     let wayland = "export XDG_RUNTIME_DIR=/run/user/1000; export WAYLAND_DISPLAY=$(cd $XDG_RUNTIME_DIR; ls | grep -E '^(inlay|wayland)-[0-9]+$' | head -1);";
-    let mut client = Steps::new(machine.guest_process(&format!("{wayland} exec /tmp/inlay-pattern steps")));
     let counters = || api::counters(&machine.api()).unwrap();
+    let before = counters();
+    let uploaded = || counters().uploaded_bytes - before.uploaded_bytes;
+    let mut client = Steps::new(machine.guest_process(&format!("{wayland} exec /tmp/inlay-pattern steps")));
     let title = "pattern steps";
     let whole = u64::from(4 * WIDTH * HEIGHT);
 
     let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
     shows(&machine.api(), title, &bytes);
-    assert_eq!(counters().uploaded_bytes, whole, "the first commit is whole");
+    assert_eq!(uploaded(), whole, "the first commit is whole");
     client.step("pixel");
     pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
     shows(&machine.api(), title, &bytes);
-    assert_eq!(counters().uploaded_bytes, whole + 4, "one pixel");
+    assert_eq!(uploaded(), whole + 4, "one pixel");
     client.step("rects");
     for rect in [[0, 0, 17, 3], [200, 100, 33, 55]] {
         pattern::paint(&mut bytes, WIDTH, rect, 3);
     }
     shows(&machine.api(), title, &bytes);
     let damage = 4 * (17 * 3 + 33 * 55);
-    assert_eq!(counters().uploaded_bytes, whole + 4 + damage, "two rectangles");
+    assert_eq!(uploaded(), whole + 4 + damage, "two rectangles");
     client.step("subsurface");
     let above = pattern::picture(5, 57, 31);
     pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
@@ -305,10 +304,13 @@ pub fn pixels(engine: &'static str) {
     pattern::cover(&mut bytes, WIDTH, [101, 77], &above, 57);
     shows(&machine.api(), title, &bytes);
     let after = counters();
-    assert_eq!(after.dropped, 0);
-    assert!(after.socket_bytes < 16_384, "no pixel went through a socket: {} bytes", after.socket_bytes);
-    let agent = after.agent.expect("the agent's counters");
-    assert!(agent.socket_bytes < 16_384 && agent.copied_bytes < 4 * whole, "{agent:?}");
+    assert_eq!(after.dropped, before.dropped);
+    let passed = after.socket_bytes - before.socket_bytes;
+    assert!(passed < 16_384, "no pixel went through a socket: {passed} bytes");
+    let [before, after] = [before.agent, after.agent].map(|agent| agent.expect("the agent's counters"));
+    let [passed, copied] =
+        [after.socket_bytes - before.socket_bytes, after.copied_bytes - before.copied_bytes];
+    assert!(passed < 16_384 && copied < 4 * whole, "{passed} bytes passed, {copied} copied");
 
     // The window process dies: another one shows the same.
     let first = machine.process("inlay windows");
@@ -330,6 +332,15 @@ pub fn pixels(engine: &'static str) {
     let log = std::fs::read_to_string(machine.data().join("windows.log")).unwrap();
     assert!(log.contains("windows were closed"), "{log}");
     drop(client);
-    machine.ok(&["stop", &machine.name]);
+}
+
+/// The machine stops cleanly, and what was written last is on its disk.
+pub fn stops(machine: &Machine) {
+    machine.guest("echo kept > kept && sync");
+    machine.stop();
+    assert_eq!(machine.listed()["state"], "stopped");
     machine.disks_were_left_in_order();
+    let home = machine.data().join("home.raw");
+    let (status, text) = run("debugfs", &["-R".as_ref(), "cat /user/kept".as_ref(), &home]);
+    assert!(status == Some(0) && text.contains("kept\n"), "{text}");
 }

@@ -21,6 +21,11 @@ use scripted::Screen;
 /// How long anything may take that happens soon; generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// The same in the nested machine, where nothing is soon.
+pub fn soon() -> Duration {
+    if nested::inside() { SOON * 10 } else { SOON }
+}
+
 /// A program that this workspace builds.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -35,7 +40,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Waits until a question has an answer.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    within(SOON, what, &mut ask)
+    within(soon(), what, &mut ask)
 }
 
 /// Waits until a question has an answer, for at most a time.
@@ -46,7 +51,8 @@ pub fn within<T>(time: Duration, what: &str, mut ask: impl FnMut() -> Option<T>)
             return answer;
         }
         assert!(Instant::now() < end, "{what}: not within {time:?}");
-        std::thread::sleep(Duration::from_millis(20));
+        // Asking costs as well, most of all where it is done by commands in the nested machine's guest.
+        std::thread::sleep(Duration::from_millis(if nested::inside() { 500 } else { 20 }));
     }
 }
 
@@ -219,7 +225,7 @@ impl Local {
 
 /// Waits until a window shows exactly these pixels.
 pub fn shows(api: &Path, title: &str, bytes: &[u8]) {
-    let end = Instant::now() + SOON;
+    let end = Instant::now() + soon();
     loop {
         let picture = api::picture(api, Selector::Text(title.to_owned())).unwrap();
         if picture.bytes == bytes {
@@ -314,7 +320,7 @@ impl Xvfb {
         command.env("DISPLAY", &display).env_remove("XDG_CONFIG_HOME").stderr(Stdio::null());
         let manager = Process::spawn(&mut command);
         let mut xvfb = Self { manager, server, display };
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + soon();
         while Instant::now() < end && xvfb.manager.ended().is_none() && xvfb.server.ended().is_none() {
             if xvfb.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]).contains("window id") {
                 return Some(xvfb);
@@ -337,7 +343,7 @@ impl Xvfb {
     /// The X window with this title, once it is there and mapped.
     pub fn find(&self, title: &str) -> String {
         let name = format!("^{title}$");
-        within(Duration::from_secs(90), &format!("an X window \"{title}\""), || {
+        within(soon() * 3, &format!("an X window \"{title}\""), || {
             let out = self.xdotool(&["search", "--onlyvisible", "--name", &name]);
             out.lines().last().map(str::to_owned)
         })

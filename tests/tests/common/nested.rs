@@ -12,6 +12,11 @@ const TRIES: u32 = 3;
 /// Set for tests that run in the nested machine.
 const INSIDE: &str = "INLAY_NESTED";
 
+/// Whether this is the nested machine.
+pub fn inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// As [`elsewhere`], for a test whose guests live on an emulating KVM as well.
 pub fn elsewhere_without_kvm(test: &str) -> bool {
     let kvm = std::fs::File::options().read(true).write(true).open("/dev/kvm");
@@ -20,7 +25,7 @@ pub fn elsewhere_without_kvm(test: &str) -> bool {
 
 /// Runs this test in the nested machine and gives true, unless it can run here: then false.
 pub fn elsewhere(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() || probe().is_ok() {
+    if inside() || probe().is_ok() {
         return false;
     }
     let mut command = Command::new(program("inlay-nested"));

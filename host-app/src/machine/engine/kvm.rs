@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use inlay_vmm_core::devices::balloon::Balloon;
 use inlay_vmm_core::devices::block::{Block, Format, Image, ImageConfig};
 use inlay_vmm_core::devices::net::{Net, tap};
 use inlay_vmm_core::devices::rng::Rng;
@@ -29,6 +30,8 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         disk(boot.root_disk, Format::Qcow2, create::ROOT_SERIAL)?,
         disk(boot.home_disk, Format::Raw, create::HOME_SERIAL)?,
         Box::new(Rng),
+        // Pages that the guest has free go back to the host.
+        Box::new(Balloon::new().map_err(device_error)?),
         super::gpu(observer),
         super::vsock(sockets)?,
     ];

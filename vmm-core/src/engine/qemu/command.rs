@@ -43,6 +43,10 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
     }
     args.json("-object", &json!({"qom-type": "rng-random", "id": "rng", "filename": "/dev/urandom"}));
     args.json("-device", &json!({"driver": "virtio-rng-pci", "rng": "rng", "disable-legacy": "on"}));
+    args.json(
+        "-device",
+        &json!({"driver": "virtio-balloon-pci", "free-page-reporting": true, "disable-legacy": "on"}),
+    );
     let network = match config.network {
         Network::None => None,
         Network::User => Some(json!({"type": "user", "id": "net"})),
