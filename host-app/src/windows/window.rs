@@ -72,8 +72,18 @@ pub enum Told {
     Nothing,
     /// That it is to come.
     Announced,
+    /// Not of this one: it is one too many.
+    Refused,
     /// So much that it has decided, or does not want to: the app may be told a size, and the window opened.
     Decided,
+}
+
+impl Told {
+    /// Whether it knows of it.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::Announced | Self::Decided)
+    }
 }
 
 /// When a window may be drawn.

@@ -6,7 +6,7 @@ use inlay_protocol::limits;
 
 use super::{News, Session, SessionError};
 use crate::windows::presenter::{Announce, Image, Look, Presenter};
-use crate::windows::window::{self, Role, Told, Window};
+use crate::windows::window::{self, Role, Window};
 
 /// Bytes of icons and outlines that all windows may have.
 const EXTRAS: usize = 64 << 20;
@@ -86,7 +86,7 @@ impl Session {
 
     /// Tells the desktop what changed about the windows that it knows.
     pub(super) fn restyle(&mut self, presenter: &mut dyn Presenter) {
-        let known = |w: &Window| w.is_open() || self.decides && w.told != Told::Nothing;
+        let known = |w: &Window| w.is_open() || self.decides && w.told.is_known();
         let changed = self.windows.iter().filter(|(_, w)| w.stale.any() && known(w));
         for id in changed.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(window) = self.windows.get_mut(&id) else { continue };

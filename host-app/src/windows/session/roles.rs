@@ -86,7 +86,7 @@ impl Session {
         let Some(window) = self.windows.get_mut(&root) else { return };
         // Taken first: whatever popups name each other as parents, each window is closed once.
         let target = window.target.take();
-        if std::mem::take(&mut window.told) == Told::Nothing && target.is_none() {
+        if !std::mem::take(&mut window.told).is_known() && target.is_none() {
             return;
         }
         window.pace = Pace::Free;
@@ -193,7 +193,7 @@ impl Session {
             return Ok(());
         }
         let popup = matches!(window.role, Role::Popup(..));
-        let alike = |w: &&Window| w.told != Told::Nothing && matches!(w.role, Role::Popup(..)) == popup;
+        let alike = |w: &&Window| w.told.is_known() && matches!(w.role, Role::Popup(..)) == popup;
         let full = self.windows.values().filter(alike).count() >= if popup { POPUPS } else { TOPLEVELS };
         let what = match (&window.role, &look) {
             (Role::Popup(popup, _), _) => Announce::Popup(popup),
@@ -206,8 +206,8 @@ impl Session {
             window.told = match told {
                 Some(Announced::NotYet) => Told::Nothing,
                 Some(Announced::Free) => Told::Decided,
-                // Refused as one too many: not asked again.
-                Some(Announced::Waits) | None => Told::Announced,
+                Some(Announced::Waits) => Told::Announced,
+                None => Told::Refused,
             };
         }
         match told {

@@ -21,7 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
@@ -38,6 +38,9 @@ use crate::windows::render::{Renderer, Target};
 use globals::Globals;
 use window::{HostWindow, Role};
 
+/// How long the compositor may take nothing of what is requested before it counts as gone.
+const DEAF: Duration = Duration::from_secs(10);
+
 /// A focus that leaves one window of ours comes to another at once, if at all.
 const FOCUS_GAP: Duration = Duration::from_millis(5);
 
@@ -52,6 +55,9 @@ pub struct Wayland {
 /// What events change.
 #[derive(Debug)]
 pub struct State {
+    connection: Connection,
+    /// Why nothing can be requested any more.
+    lost: Option<&'static str>,
     handle: QueueHandle<State>,
     globals: Globals,
     outputs: outputs::Outputs,
@@ -96,6 +102,8 @@ impl Wayland {
         let handle = queue.handle();
         let globals = Globals::bind(&list, &handle)?;
         let mut state = State {
+            connection: connection.clone(),
+            lost: None,
             outputs: outputs::Outputs::default(),
             windows: HashMap::new(),
             pointer: pointer::Pointer::default(),
@@ -145,7 +153,7 @@ impl Wayland {
             }
         }
         self.queue.dispatch_pending(&mut self.state)?;
-        Ok(())
+        self.state.lost.map_or(Ok(()), |lost| Err(anyhow::anyhow!(lost)))
     }
 }
 
@@ -179,6 +187,7 @@ impl Presenter for Wayland {
     }
 
     fn announce(&mut self, window: SurfaceId, what: Announce<'_>) -> Announced {
+        self.state.make_room();
         match what {
             Announce::Toplevel { look, states } => self.state.announce_toplevel(window, look, states),
             Announce::Popup(popup) => self.state.announce_popup(window, popup),
@@ -213,10 +222,12 @@ impl Presenter for Wayland {
     }
 
     fn close(&mut self, window: SurfaceId) {
+        self.state.make_room();
         self.state.close(window);
     }
 
     fn update(&mut self, window: SurfaceId, look: &Look) {
+        self.state.make_room();
         self.state.describe(window, look);
     }
 
@@ -239,10 +250,12 @@ impl Presenter for Wayland {
     }
 
     fn act(&mut self, window: SurfaceId, act: Act) {
+        self.state.make_room();
         self.state.act(window, act);
     }
 
     fn set_cursor(&mut self, image: Image) {
+        self.state.make_room();
         self.state.set_cursor(image);
     }
 
@@ -251,6 +264,7 @@ impl Presenter for Wayland {
     }
 
     fn begin_frame(&mut self, window: SurfaceId, size: Size, settled: bool) -> Option<Size> {
+        self.state.make_room();
         self.state.begin_frame(window, size, settled)
     }
 
@@ -259,8 +273,7 @@ impl Presenter for Wayland {
     }
 
     fn flush(&mut self) {
-        // A full socket is tried again with the next turn; a lost one is told by dispatch.
-        let _ = self.connection.flush();
+        self.state.make_room();
     }
 }
 
@@ -276,6 +289,39 @@ impl Wayland {
 }
 
 impl State {
+    /// Sends what was requested, and waits while the compositor is behind: there is room for 4 KiB of requests then. The
+    /// connection's own buffer holds no more, and one that overflows ends it.
+    fn make_room(&mut self) {
+        let begin = Instant::now();
+        let mut writable = 0;
+        while self.lost.is_none() {
+            match self.connection.flush() {
+                Ok(()) => return,
+                Err(WaylandError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    // The dispatch says why.
+                    return;
+                }
+            }
+            if writable > 3 {
+                self.lost = Some("requests to the Wayland display were lost");
+            } else if begin.elapsed() >= DEAF {
+                self.lost = Some("the Wayland display takes no requests");
+            }
+            let mut fds = [PollFd::new(&self.connection, PollFlags::IN | PollFlags::OUT)];
+            let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+            let _ = poll(&mut fds, Some(&limit));
+            let ready = fds[0].revents();
+            writable += u32::from(ready.contains(PollFlags::OUT));
+            if ready.contains(PollFlags::IN)
+                && let Some(guard) = self.connection.prepare_read()
+            {
+                // So that it, too, gets rid of what it has for us; told later.
+                let _ = guard.read();
+            }
+        }
+    }
+
     /// What is to be told, in the order in which it matters: sizes, then focus, then the rest was in order already.
     fn told(&mut self) -> Vec<HostEvent> {
         let mut events = std::mem::take(&mut self.events);

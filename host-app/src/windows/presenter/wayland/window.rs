@@ -247,16 +247,23 @@ impl State {
     }
 
     /// Where a window takes input: everywhere, or within an outline.
-    pub(super) fn set_input(&self, id: SurfaceId, rects: Option<&[Rect]>) {
-        let Some(window) = self.windows.get(&id) else { return };
+    pub(super) fn set_input(&mut self, id: SurfaceId, rects: Option<&[Rect]>) {
+        self.make_room();
+        if !self.windows.contains_key(&id) {
+            return;
+        }
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
         let region = rects.map(|rects| {
             let region = self.globals.compositor.create_region(&self.handle, ());
-            for rect in rects {
-                region.add(rect.x, rect.y, side(rect.width), side(rect.height));
+            for some in rects.chunks(64) {
+                self.make_room();
+                for rect in some {
+                    region.add(rect.x, rect.y, side(rect.width), side(rect.height));
+                }
             }
             region
         });
+        let Some(window) = self.windows.get(&id) else { return };
         window.surface.set_input_region(region.as_ref());
         if let Some(region) = region {
             region.destroy();
