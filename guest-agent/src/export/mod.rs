@@ -105,7 +105,7 @@ fn draft(agent: &mut Agent, wl: &WlSurface, stack: &[(WlSurface, Child)], is_roo
     if is_root {
         let own = agent.windows.acked(surface.id);
         commit.acked = own.or_else(|| agent.x11.acked(surface.id, commit.size));
-        commit.geometry = commit.geometry.or_else(|| agent.x11.geometry(surface.id));
+        commit.geometry = commit.geometry.or_else(|| agent.x11.geometry(surface.id, commit.size));
     }
     commit.wants_frame = !surface.callbacks.is_empty();
     let changed = surface.again || surface.waiting.is_some() || surface.asks_frame || {

@@ -162,11 +162,12 @@ impl X11 {
         self.window(surface).map(|(_, w)| Point::new(w.now.place.x, w.now.place.y))
     }
 
-    /// The window geometry of a surface, in its own coordinates, where its app draws more than the window.
+    /// The window geometry of a surface of this size, in its own coordinates, where its app draws more than the window.
     #[must_use]
-    pub fn geometry(&self, surface: SurfaceId) -> Option<Rect> {
+    pub fn geometry(&self, surface: SurfaceId, size: Size) -> Option<Rect> {
         let (_, window) = self.window(surface)?;
-        (window.now.extents != [0; 4]).then(|| inner(&window.now))
+        // The X window may have another size already than what is drawn.
+        (window.now.extents != [0; 4]).then(|| within(size, window.now.extents))
     }
 
     /// The host's configure that a commit of this size answers.
@@ -229,11 +230,13 @@ impl X11 {
 
 /// What the app calls its window, without what it draws around it.
 fn inner(window: &Window) -> Rect {
-    let [left, right, top, bottom] = window.extents;
+    within(window.place.size(), window.extents)
+}
+
+fn within(whole: Size, [left, right, top, bottom]: [u32; 4]) -> Rect {
     let edge = |v: u32| i32::try_from(v).unwrap_or(0);
-    let Size { width, height } = window.place.size();
-    let width = width.saturating_sub(left + right).max(1);
-    let height = height.saturating_sub(top + bottom).max(1);
+    let width = whole.width.saturating_sub(left + right).max(1);
+    let height = whole.height.saturating_sub(top + bottom).max(1);
     Rect::new(edge(left), edge(top), width, height)
 }
 
