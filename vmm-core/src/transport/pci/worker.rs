@@ -78,14 +78,15 @@ fn serve(shared: &Shared, epoll: &OwnedFd, stop: &AtomicBool) -> rustix::io::Res
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut events: Vec<epoll::Event> = Vec::with_capacity(8);
     loop {
+        // After all that was told before is read, or the call that goes with it would be taken for another's.
+        if stop.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let idle = update_host(shared, epoll, &mut host_watched)?;
         events.clear();
         match epoll::wait(epoll, spare_capacity(&mut events), (!idle).then_some(&now)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error),
-        }
-        if stop.load(Ordering::Acquire) {
-            return Ok(());
         }
         for event in &events {
             match event.data.u64() {
@@ -123,4 +124,56 @@ fn update_host(shared: &Shared, epoll: &OwnedFd, watched: &mut bool) -> rustix::
         *watched = wanted;
     }
     Ok(!state.has_work())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+    use std::time::Duration;
+
+    use super::super::{Message, Platform, VirtioPci};
+    use crate::devices::rng::Rng;
+    use crate::transport::tests::shared_ram;
+
+    /// A machine without interrupts and doorbells.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Platform for Nothing {
+        fn set_message(&self, _: u16, _: Message) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn connect(&self, _: u16, _: bool) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn line(&self, _: u16) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn watch_doorbell(&self, _: u64, _: BorrowedFd<'_>) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn forget_doorbell(&self, _: u64, _: BorrowedFd<'_>) {}
+    }
+
+    #[test]
+    fn a_thread_that_was_just_woken_ends_as_well() {
+        let (told, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mem = shared_ram();
+            for _ in 0..2000 {
+                let function =
+                    VirtioPci::new(Box::new(Rng), mem.clone(), 0xe000_0000, std::sync::Arc::new(Nothing));
+                let function = function.unwrap();
+                // It calls the thread; the end calls it again.
+                function.pause(false);
+                assert!(function.take_apart().is_some());
+            }
+            told.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(120)).expect("the end of all threads");
+    }
 }
