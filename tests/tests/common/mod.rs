@@ -19,11 +19,11 @@ use rustix::process::Pid;
 use scripted::Screen;
 
 /// How long anything may take that happens soon; generous, because the machine may be busy.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// The same in the nested machine, where nothing is soon.
 pub fn soon() -> Duration {
-    if nested::inside() { SOON * 10 } else { SOON }
+    if nested::inside() { SOON * 5 } else { SOON }
 }
 
 /// A program that this workspace builds.
@@ -343,7 +343,7 @@ impl Xvfb {
     /// The X window with this title, once it is there and mapped.
     pub fn find(&self, title: &str) -> String {
         let name = format!("^{title}$");
-        within(soon() * 3, &format!("an X window \"{title}\""), || {
+        within(soon() * 5, &format!("an X window \"{title}\""), || {
             let out = self.xdotool(&["search", "--onlyvisible", "--name", &name]);
             out.lines().last().map(str::to_owned)
         })
