@@ -58,6 +58,14 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that the targets' own lock file follows the workspace: nothing else builds them.
+pub fn is_locked() -> Result<()> {
+    let mut fetch = shell::cargo();
+    fetch.args(["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+    shell::visible(&mut fetch)
+        .context("fuzz/Cargo.lock is behind: `cargo metadata` in fuzz/ brings it up to date")
+}
+
 /// The targets by name: the programs that the manifest names.
 fn targets() -> Result<Vec<String>> {
     let manifest = shell::root().join("fuzz/Cargo.toml");

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{apt, packages, setup, shell, tools};
+use crate::{apt, fuzz, packages, setup, shell, tools};
 
 /// The folder whose tests start virtual machines and host displays.
 const WHOLE_PATHS: &str = "tests";
@@ -47,6 +47,7 @@ pub fn quick() -> Result<()> {
 }
 
 fn quick_with_packages() -> Result<()> {
+    fuzz::is_locked()?;
     // Everything at once and always the whole workspace: another selection of packages has other features, and dependencies
     // would be built again for it.
     shell::visible(shell::cargo().args(["build", "--workspace", "--all-targets"]))?;

@@ -35,6 +35,8 @@ pub struct Cursor {
     theme: Option<CursorTheme>,
     connection: Connection,
     image: Image,
+    /// The name of the image over a frame of ours, while the pointer is there.
+    pub on_frame: &'static str,
 }
 
 impl Cursor {
@@ -45,6 +47,7 @@ impl Cursor {
             theme: None,
             connection: connection.clone(),
             image: Image::Named("default".to_owned()),
+            on_frame: "default",
         }
     }
 
@@ -72,10 +75,14 @@ impl State {
 
     /// Gives the pointer its image.
     pub(super) fn dress(&mut self) {
-        let (Some(pointer), Some((_, serial))) = (self.pointer.pointer.clone(), self.pointer.inside) else {
-            return;
+        let (inside, on_frame) = (self.pointer.inside, self.pointer.frame.as_ref());
+        let serial = inside.map(|(_, serial)| serial).or(on_frame.map(|on| on.serial));
+        let (Some(pointer), Some(serial)) = (self.pointer.pointer.clone(), serial) else { return };
+        let image = match inside {
+            Some(_) => self.cursor.image.clone(),
+            None => Image::Named(self.cursor.on_frame.to_owned()),
         };
-        let result = match self.cursor.image.clone() {
+        let result = match image {
             Image::Hidden => {
                 pointer.set_cursor(serial, None, 0, 0);
                 Ok(())

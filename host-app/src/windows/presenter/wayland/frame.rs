@@ -1,12 +1,13 @@
 //! What belongs to a frame of a window: the graphics library's commit carries it, and the compositor's callback brings the next.
 
 use inlay_protocol::display::SurfaceId;
-use inlay_protocol::geometry::Size;
+use inlay_protocol::geometry::{Rect, Size};
 use wayland_client::protocol::wl_callback::{self, WlCallback};
 use wayland_client::{Connection, Dispatch, QueueHandle};
 
 use super::super::{Ended, HostEvent};
 use super::State;
+use super::window::{Role, Toplevel};
 
 impl State {
     /// Requests what the next commit of a window's surface carries. `None` while it may not be drawn.
@@ -18,7 +19,11 @@ impl State {
         }
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX).max(1);
         let (width, height) = (side(size.width), side(size.height));
-        window.xdg.set_window_geometry(0, 0, width, height);
+        let whole = match &mut window.role {
+            Role::Toplevel(Toplevel { frame: Some(frame), .. }) => frame.draw(size, window.scale),
+            _ => Rect::of_size(size),
+        };
+        window.xdg.set_window_geometry(whole.x, whole.y, side(whole.width), side(whole.height));
         match &window.viewport {
             Some(viewport) => viewport.set_destination(width, height),
             None => {

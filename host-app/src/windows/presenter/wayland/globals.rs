@@ -19,6 +19,7 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
 use wayland_protocols::xdg::xdg_output::zv1::client::zxdg_output_manager_v1::ZxdgOutputManagerV1;
 
 use super::State;
+use super::decor::Frames;
 
 /// The globals that are there once; those that are not needed may be missing.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Globals {
     pub viewporter: Option<WpViewporter>,
     pub cursor_shape: Option<WpCursorShapeManagerV1>,
     pub xdg_output: Option<ZxdgOutputManagerV1>,
+    pub frames: Option<Frames>,
     /// The first seat: the one that windows are used with.
     pub seat: Option<(u32, WlSeat)>,
 }
@@ -42,10 +44,12 @@ impl Globals {
     /// Names what is missing.
     pub fn bind(list: &GlobalList, handle: &QueueHandle<State>) -> anyhow::Result<Self> {
         let lacks = "the Wayland desktop lacks";
+        let shm = list.bind(handle, 1..=1, ()).with_context(|| format!("{lacks} wl_shm"))?;
         Ok(Self {
+            frames: Frames::bind(list, handle, &shm),
             compositor: list.bind(handle, 4..=6, ()).with_context(|| format!("{lacks} wl_compositor 4"))?,
             wm_base: list.bind(handle, 1..=6, ()).with_context(|| format!("{lacks} xdg_wm_base"))?,
-            shm: list.bind(handle, 1..=1, ()).with_context(|| format!("{lacks} wl_shm"))?,
+            shm,
             decoration: list.bind(handle, 1..=1, ()).ok(),
             fractional_scale: list.bind(handle, 1..=1, ()).ok(),
             viewporter: list.bind(handle, 1..=1, ()).ok(),

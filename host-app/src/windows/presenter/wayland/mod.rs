@@ -4,11 +4,13 @@
 //! ```text
 //! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
 //! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
+//!                                                              decor.rs    title and edges where the desktop draws none
 //! ```
 //! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
 //! (acknowledgement, geometry, scale, frame callback) is requested just before.
 
 mod cursor;
+mod decor;
 mod frame;
 mod globals;
 mod keyboard;
@@ -171,7 +173,10 @@ impl Presenter for Wayland {
                 self.take()?;
             }
         }
-        Ok(self.state.told())
+        let told = self.state.told();
+        // What was answered there and then (a ping, a button of a frame) waits for nothing else to be drawn.
+        self.state.make_room();
+        Ok(told)
     }
 
     fn outputs(&self) -> &[Output] {

@@ -9,6 +9,7 @@ use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle, WEnum};
 
 use super::super::HostEvent;
 use super::State;
+use super::decor::{Click, OnFrame};
 
 /// A wheel's detent, in 120ths.
 const DETENT: i32 = 120;
@@ -19,6 +20,8 @@ pub struct Pointer {
     pub pointer: Option<WlPointer>,
     /// The window that it is in, and the serial of its entry.
     pub inside: Option<(SurfaceId, u32)>,
+    /// It is on a frame of ours.
+    pub frame: Option<OnFrame>,
     /// Buttons held, with the window in which the first of them was pressed and the serial of the newest press.
     held: Vec<u32>,
     press: Option<(SurfaceId, u32)>,
@@ -92,14 +95,17 @@ impl State {
 
     /// A window of ours goes.
     pub(super) fn left_by_pointer(&mut self, surface: &WlSurface) {
-        if let Some(id) = surface.data::<SurfaceId>()
-            && self.pointer.inside.is_some_and(|(inside, _)| inside == *id)
+        let Some(id) = surface.data::<SurfaceId>() else { return };
+        let (inside, frame) = (self.pointer.inside, &self.pointer.frame);
+        if inside.is_some_and(|(inside, _)| inside == *id)
+            || frame.as_ref().is_some_and(|on| on.window == *id)
         {
             self.leave_pointer();
         }
     }
 
     fn leave_pointer(&mut self) {
+        self.leave_frame();
         if self.pointer.inside.take().is_some() {
             for button in std::mem::take(&mut self.pointer.held) {
                 let lifted = InputEvent::PointerButton { time_ms: 0, button, pressed: false };
@@ -146,19 +152,33 @@ impl Dispatch<WlPointer, ()> for State {
         let mut ends = pointer.version() < 5;
         match event {
             wl_pointer::Event::Enter { serial, surface, surface_x: x, surface_y: y } => {
-                let Some(id) = surface.data::<SurfaceId>().copied() else { return };
                 state.leave_pointer();
+                let Some(id) = surface.data::<SurfaceId>().copied() else {
+                    state.pointer.frame = OnFrame::enter(&surface, serial, (x, y));
+                    state.point_at_frame(0, (x, y));
+                    return;
+                };
                 state.pointer.inside = Some((id, serial));
                 state.dress();
                 state.events.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
             }
             wl_pointer::Event::Leave { .. } => state.leave_pointer(),
+            wl_pointer::Event::Motion { time, surface_x: x, surface_y: y }
+                if state.pointer.frame.is_some() =>
+            {
+                state.point_at_frame(time, (x, y));
+            }
             wl_pointer::Event::Motion { time, surface_x: x, surface_y: y } => {
                 let event = InputEvent::PointerMotion { time_ms: time.into(), x, y };
                 state.events.push(HostEvent::Input(event));
             }
             wl_pointer::Event::Button { serial, time, button, state: WEnum::Value(how) } => {
-                state.button(time, button, how == wl_pointer::ButtonState::Pressed, serial);
+                let pressed = how == wl_pointer::ButtonState::Pressed;
+                if state.pointer.frame.is_some() {
+                    state.click_frame(Click { time, button, pressed, serial });
+                } else {
+                    state.button(time, button, pressed, serial);
+                }
             }
             wl_pointer::Event::Axis { time, axis, value } => {
                 state.pointer.scroll.time = Some(time);

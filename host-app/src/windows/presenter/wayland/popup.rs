@@ -22,6 +22,8 @@ const REPOSITION: u32 = 3;
 pub struct PopupRole {
     pub popup: XdgPopup,
     pub parent: SurfaceId,
+    /// Room that a frame of ours takes above its parent's content: to the compositor, the window begins there.
+    above: u32,
     /// What the compositor says before its `xdg_surface.configure`.
     pending: Rect,
     /// The place that it was last given.
@@ -37,7 +39,7 @@ pub struct PopupRole {
 impl PopupRole {
     /// What was decided, and which of the app's repositions it answers.
     pub fn decided(&mut self) -> (Rect, Option<u32>) {
-        self.area = self.pending;
+        self.area = Rect { y: self.pending.y.saturating_sub_unsigned(self.above), ..self.pending };
         (self.area, self.repositioned.take())
     }
 }
@@ -62,7 +64,8 @@ impl State {
         };
         let (parent_xdg, scale) = (parent.xdg.clone(), parent.scale);
         let (surface, xdg) = self.surface(id);
-        let wire = self.positioner(&positioner);
+        let above = self.above(popup.parent);
+        let wire = self.positioner(&positioner, above);
         let xdg_popup = xdg.get_popup(Some(&parent_xdg), &wire, &self.handle, id);
         wire.destroy();
         if popup.grab
@@ -75,6 +78,7 @@ impl State {
         let role = PopupRole {
             popup: xdg_popup,
             parent: popup.parent,
+            above,
             pending: Rect::of_size(positioner.size),
             area: Rect::of_size(positioner.size),
             wish: (popup.place, popup.reposition),
@@ -94,13 +98,21 @@ impl State {
         }
     }
 
-    fn positioner(&self, of: &Positioner) -> XdgPositioner {
+    fn above(&self, parent: SurfaceId) -> u32 {
+        match self.windows.get(&parent).map(|window| &window.role) {
+            Some(Role::Toplevel(toplevel)) => toplevel.frame.as_ref().map_or(0, |frame| frame.above()),
+            _ => 0,
+        }
+    }
+
+    fn positioner(&self, of: &Positioner, above: u32) -> XdgPositioner {
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX).max(1);
         let wire = self.globals.wm_base.create_positioner(&self.handle, ());
         wire.set_size(side(of.size.width), side(of.size.height));
         let anchor = of.anchor_rect;
         // An empty anchor is incomplete to some.
-        wire.set_anchor_rect(anchor.x, anchor.y, side(anchor.width), side(anchor.height));
+        let y = anchor.y.saturating_add_unsigned(above);
+        wire.set_anchor_rect(anchor.x, y, side(anchor.width), side(anchor.height));
         wire.set_anchor(edge(of.anchor, Anchor::None, ANCHORS));
         wire.set_gravity(edge(of.gravity, Gravity::None, GRAVITIES));
         wire.set_constraint_adjustment(ConstraintAdjustment::from_bits_truncate(of.adjustment.0.into()));
@@ -112,11 +124,17 @@ impl State {
     }
 
     fn reposition(&mut self, id: SurfaceId, to: &Positioner, token: Option<u32>) -> Announced {
-        let wire = self.positioner(to);
+        let Some(HostWindow { role: Role::Popup(PopupRole { parent, .. }), .. }) = self.windows.get(&id)
+        else {
+            return Announced::Free;
+        };
+        let above = self.above(*parent);
+        let wire = self.positioner(to, above);
         let Some(HostWindow { role: Role::Popup(popup), .. }) = self.windows.get_mut(&id) else {
             wire.destroy();
             return Announced::Free;
         };
+        popup.above = above;
         if popup.popup.version() >= REPOSITION {
             popup.count = popup.count.wrapping_add(1);
             popup.asked.push((popup.count, token));

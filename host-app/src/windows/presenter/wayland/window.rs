@@ -2,6 +2,7 @@
 
 use inlay_protocol::display::{Act, Decoration, Edges, States, SurfaceId};
 use inlay_protocol::geometry::{Rect, Size};
+use smithay_client_toolkit::reexports::csd_frame::WindowManagerCapabilities;
 use wayland_client::backend::ObjectId;
 use wayland_client::protocol::wl_callback::WlCallback;
 use wayland_client::protocol::wl_surface::{self, WlSurface};
@@ -18,6 +19,7 @@ use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, ResizeEdge, Stat
 
 use super::super::{Announced, HostEvent, Look};
 use super::State;
+use super::decor::{self, Frame};
 use super::popup::PopupRole;
 
 /// The scale of windows whose monitor is not known yet.
@@ -59,12 +61,32 @@ pub enum Role {
 pub struct Toplevel {
     pub toplevel: XdgToplevel,
     pub decoration: Option<ZxdgToplevelDecorationV1>,
-    look: Look,
+    /// The desktop draws no frame around it.
+    pub bare: bool,
+    /// The frame that is drawn here instead.
+    pub frame: Option<Box<Frame>>,
+    pub look: Look,
     /// What the compositor says before its `xdg_surface.configure`.
     pending: (Size, States),
-    /// What it decided: an empty size leaves it to the app.
+    /// What the desktop can do with it.
+    pub capabilities: WindowManagerCapabilities,
+    /// What it decided, without a frame of ours: an empty size leaves it to the app.
     pub size: Size,
     pub states: States,
+}
+
+impl Toplevel {
+    /// Says how small and large it may be, with its frame.
+    pub fn say_limits(&self) {
+        let above = self.frame.as_ref().map_or(0, |frame| frame.above());
+        let side = |v: u32| i32::try_from(v).unwrap_or(0);
+        let whole = |height: u32| if height == 0 { 0 } else { side(height.saturating_add(above)) };
+        let (min, max) = (self.look.min_size, self.look.max_size);
+        self.toplevel.set_min_size(side(min.width), whole(min.height));
+        // A largest size below the smallest one is a protocol error.
+        let most = |max: u32, min: u32| if max == 0 { 0 } else { max.max(min) };
+        self.toplevel.set_max_size(side(most(max.width, min.width)), whole(most(max.height, min.height)));
+    }
 }
 
 impl HostWindow {
@@ -82,6 +104,7 @@ impl HostWindow {
         }
         match self.role {
             Role::Toplevel(toplevel) => {
+                drop(toplevel.frame);
                 if let Some(decoration) = toplevel.decoration {
                     decoration.destroy();
                 }
@@ -154,9 +177,13 @@ impl State {
         }
         let role = Toplevel {
             toplevel,
+            bare: decoration.is_none(),
             decoration,
+            frame: None,
             look: look.clone(),
             pending: (Size::default(), States::default()),
+            // Until it says.
+            capabilities: WindowManagerCapabilities::all(),
             size: Size::default(),
             states: States::default(),
         };
@@ -164,6 +191,7 @@ impl State {
         // Most windows open beside those that are there.
         let scale = self.windows.values().map(|w| w.scale).max().unwrap_or(UNSCALED);
         self.add(id, surface, xdg, Role::Toplevel(role), scale);
+        self.fit_frame(id);
         Announced::Waits
     }
 
@@ -179,6 +207,7 @@ impl State {
             // To the desktop that would be an error that ends all windows: it has none until the other is told.
             toplevel.look.parent = None;
         }
+        self.fit_frame(id);
         if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) {
             self.say_look(toplevel, Some(&before));
         }
@@ -213,12 +242,7 @@ impl State {
             toplevel.set_parent(parent);
         }
         if new(|a, b| (a.min_size, a.max_size) == (b.min_size, b.max_size)) {
-            let side = |v: u32| i32::try_from(v).unwrap_or(0);
-            let (min, max) = (look.min_size, look.max_size);
-            toplevel.set_min_size(side(min.width), side(min.height));
-            // A largest size below the smallest one is a protocol error.
-            let most = |max: u32, min: u32| if max == 0 { 0 } else { side(max.max(min)) };
-            toplevel.set_max_size(most(max.width, min.width), most(max.height, min.height));
+            of.say_limits();
         }
         if let Some(decoration) = decoration
             && new(|a, b| a.decoration == b.decoration)
@@ -294,6 +318,17 @@ impl State {
                     _ => {}
                 }
             }
+        }
+    }
+
+    /// Takes the size that the desktop gave a toplevel, which is its content's and its frame's.
+    fn take_size(&mut self, id: SurfaceId) {
+        if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get_mut(&id) {
+            let (size, _) = toplevel.pending;
+            toplevel.size = match &toplevel.frame {
+                Some(frame) if !size.is_empty() => frame.content(size),
+                _ => size,
+            };
         }
     }
 
@@ -405,8 +440,10 @@ impl Dispatch<XdgSurface, SurfaceId> for State {
         window.configured = true;
         match &mut window.role {
             Role::Toplevel(toplevel) => {
-                (toplevel.size, toplevel.states) = toplevel.pending;
+                toplevel.states = toplevel.pending.1;
                 state.configured.insert(*id);
+                state.fit_frame(*id);
+                state.take_size(*id);
             }
             Role::Popup(popup) => {
                 let (area, reposition) = popup.decided();
@@ -438,6 +475,9 @@ impl Dispatch<XdgToplevel, SurfaceId> for State {
                 let sane = size.is_sane() && !size.is_empty();
                 toplevel.pending = (if sane { size } else { Size::default() }, states(&wire));
             }
+            xdg_toplevel::Event::WmCapabilities { capabilities } => {
+                toplevel.capabilities = decor::capabilities(&capabilities);
+            }
             xdg_toplevel::Event::Close => state.events.push(HostEvent::Close { window: *id }),
             _ => {}
         }
@@ -446,7 +486,7 @@ impl Dispatch<XdgToplevel, SurfaceId> for State {
 
 impl Dispatch<ZxdgToplevelDecorationV1, SurfaceId> for State {
     fn event(
-        _: &mut Self,
+        state: &mut Self,
         _: &ZxdgToplevelDecorationV1,
         event: zxdg_toplevel_decoration_v1::Event,
         id: &SurfaceId,
@@ -454,7 +494,10 @@ impl Dispatch<ZxdgToplevelDecorationV1, SurfaceId> for State {
         _: &QueueHandle<Self>,
     ) {
         if let zxdg_toplevel_decoration_v1::Event::Configure { mode: WEnum::Value(mode) } = event {
-            tracing::debug!(window = id.0, ?mode, "decoration");
+            // It counts with the configure that follows.
+            if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = state.windows.get_mut(id) {
+                toplevel.bare = mode == Mode::ClientSide;
+            }
         }
     }
 }
