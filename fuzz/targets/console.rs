@@ -7,6 +7,13 @@ mod console;
 #[path = "../src/guest.rs"]
 mod guest;
 
-thread_local!(static BENCH: std::cell::RefCell<console::Bench> = console::Bench::default().into());
+thread_local!(static BENCH: std::cell::RefCell<console::Bench> = bench().into());
+
+fn bench() -> console::Bench {
+    // SAFETY: no handler is installed. A terminal that is gone is an error to a program of Rust, whose start sees to that;
+    // libFuzzer's does not.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    console::Bench::default()
+}
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| BENCH.with_borrow_mut(|bench| bench.run(data)));
