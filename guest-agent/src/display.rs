@@ -9,7 +9,7 @@ use smithay::wayland::shell::xdg::{ToplevelState, XDG_TOPLEVEL_ROLE};
 
 use crate::agent::Agent;
 use crate::handlers::{output, xdg_shell};
-use crate::surface::root_of;
+use crate::surface::{Shown, root_of};
 use crate::windows::Stage;
 use crate::{export, inject, x11};
 
@@ -20,6 +20,12 @@ pub fn handle(agent: &mut Agent, event: Event) {
         Event::ConfigureToplevel { surface, serial, size, states, bounds } => {
             if x11::configure(agent, surface, serial, size, states) {
                 return;
+            }
+            if let Some(window) = agent.windows.toplevels.get_mut(&surface)
+                && states.contains(States::ACTIVATED)
+                && std::mem::take(&mut window.urgent)
+            {
+                agent.windows.mark(surface);
             }
             configure_toplevel(agent, surface, serial, |state| {
                 state.size = size.map(logical);
@@ -59,6 +65,9 @@ pub fn handle(agent: &mut Agent, event: Event) {
         Event::Frame { surface, time_ms } => frame(agent, surface, inject::wire_ms(time_ms)),
         Event::Refresh { surface } => export::refresh(agent, surface),
         Event::Input(event) => inject::handle(agent, event),
+        Event::Shown { surface, outputs, scale_120 } => {
+            output::shown(agent, surface, Shown { outputs, scale_120 });
+        }
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));

@@ -77,6 +77,17 @@ pub struct Surface {
     pub known: bool,
     /// Frame callbacks were added since the commit that was sent last.
     pub asks_frame: bool,
+    /// Where the host says that the window of this root surface is.
+    pub shown: Option<Shown>,
+}
+
+/// Where a window is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Places in the list of monitors.
+    pub outputs: Vec<u8>,
+    /// The scale to draw at, times 120.
+    pub scale_120: u32,
 }
 
 impl Surface {
@@ -94,6 +105,7 @@ impl Surface {
             callbacks: Vec::new(),
             known: false,
             asks_frame: false,
+            shown: None,
         }
     }
 
@@ -119,6 +131,7 @@ impl Surface {
         self.last = None;
         self.known = false;
         self.again = true;
+        self.shown = None;
     }
 }
 

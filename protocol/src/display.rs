@@ -201,6 +201,7 @@ pub enum WindowKind {
 
 /// The whole state of an `xdg_toplevel` or of a managed X11 window, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Toplevel {
     /// Its surface.
     pub surface: SurfaceId,
@@ -228,6 +229,8 @@ pub struct Toplevel {
     pub urgent: bool,
     /// Whether it never takes the keyboard (ICCCM `WM_HINTS`, no input and no `WM_TAKE_FOCUS`).
     pub no_focus: bool,
+    /// Whether the screen is to stay on while it is seen (`zwp_idle_inhibitor_v1`).
+    pub keeps_awake: bool,
 }
 
 /// Edges and corners as bits, as in `xdg_positioner` and `xdg_toplevel.resize`.
@@ -379,6 +382,8 @@ pub enum Act {
     Unfullscreen,
     /// `set_minimized`.
     Minimize,
+    /// `xdg_activation_v1.activate`, `_NET_ACTIVE_WINDOW`: it is to get the focus, because the user did something.
+    Activate,
 }
 
 /// The pointer image over the app's windows.
@@ -606,6 +611,21 @@ pub enum Event {
     Input(InputEvent),
     /// The agent answers with [`Request::Counters`].
     QueryCounters,
+    /// Where a window is shown (`wl_surface.enter`, `.preferred_buffer_scale`, `wp_fractional_scale_v1.preferred_scale`); until
+    /// then it counts as shown everywhere.
+    Shown {
+        /// The root surface of the window.
+        surface: SurfaceId,
+        /// The monitors that it is on, as places in the newest [`Event::Outputs`].
+        outputs: Vec<u8>,
+        /// The scale that its surfaces are to be drawn at, times 120.
+        scale_120: u32,
+    },
+}
+
+/// Whether a scale times 120 is one that a monitor may have.
+fn is_sane_scale(scale_120: u32) -> bool {
+    (30..=120 * 16).contains(&scale_120)
 }
 
 impl Message for Request {
@@ -669,10 +689,7 @@ impl Message for Event {
             Self::Outputs(outputs) => {
                 Invalid::unless(outputs.len() <= limits::OUTPUTS, "outputs")?;
                 let sane = |o: &Output| {
-                    o.name.len() <= 256
-                        && o.area.is_sane()
-                        && o.mode.is_sane()
-                        && (30..=120 * 16).contains(&o.scale_120)
+                    o.name.len() <= 256 && o.area.is_sane() && o.mode.is_sane() && is_sane_scale(o.scale_120)
                 };
                 Invalid::unless(outputs.iter().all(sane), "output")
             }
@@ -683,6 +700,11 @@ impl Message for Event {
             Self::ConfigurePopup { area, .. } => Invalid::unless(area.is_sane(), "popup area"),
             Self::Input(event) => event.check(),
             Self::Place { at, .. } => Invalid::unless(at.is_sane(), "window place"),
+            Self::Shown { outputs, scale_120, .. } => {
+                let known = outputs.iter().all(|at| usize::from(*at) < limits::OUTPUTS);
+                Invalid::unless(known && outputs.len() <= limits::OUTPUTS, "outputs of a window")?;
+                Invalid::unless(is_sane_scale(*scale_120), "scale of a window")
+            }
             Self::PopupDone { .. }
             | Self::Close { .. }
             | Self::Ping { .. }

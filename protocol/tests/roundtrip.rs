@@ -119,6 +119,7 @@ fn request() -> impl Strategy<Value = Request> {
                 modal: parent.is_some(),
                 urgent: true,
                 no_focus: false,
+                keeps_awake: true,
             })
         ),
         (surface(), surface(), place, any::<bool>(), option::of(any::<u32>())).prop_map(
@@ -197,6 +198,8 @@ fn event() -> impl Strategy<Value = Event> {
         (surface(), any::<u32>()).prop_map(|(surface, serial)| Event::Ping { surface, serial }),
         surface().prop_map(|surface| Event::Kill { surface }),
         (surface(), point()).prop_map(|(surface, at)| Event::Place { surface, at }),
+        (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
+            .prop_map(|(surface, outputs, scale_120)| Event::Shown { surface, outputs, scale_120 }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
         ("[a-z]{1,9}", rect(), size()).prop_map(|(name, area, mode)| {
             Event::Outputs(vec![inlay_protocol::display::Output {

@@ -467,3 +467,56 @@ fn a_surface_that_becomes_a_cursor_is_asked_for_again() {
     agent.listen(Duration::from_millis(200));
     assert_eq!(agent.has(|e| matches!(e, Event::Refresh { .. })), 1);
 }
+
+#[test]
+fn an_app_may_raise_a_window_of_its_own_machine_and_the_launchers_wait_ends() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    let launched = api::ApiRequest::Launched(Some("launcher-1_TIME77".to_owned()));
+    api::ask(&agent.socket(), &launched).unwrap();
+    agent.window(1, "first", Size::new(200, 150));
+    let first = xvfb.find("first");
+    let startup = |window: &str| property(&xvfb, window, "_NET_STARTUP_ID");
+    assert!(startup(&first).ends_with("= \"launcher-1_TIME77\"\n"), "{}", startup(&first));
+    assert!(property(&xvfb, &first, "_NET_WM_USER_TIME").ends_with("= 77\n"));
+    agent.window(2, "second", Size::new(200, 150));
+    let second = xvfb.find("second");
+    assert!(startup(&second).contains("not found"));
+
+    let focused = || xvfb.xdotool(&["getwindowfocus"]).trim().to_owned();
+    xvfb.click(&first);
+    agent.send(&Request::Act { surface: SurfaceId(2), act: Act::Activate });
+    eventually("the focus of the other", || (focused() == second).then_some(()));
+    // Elsewhere the user is not disturbed.
+    let mut other = std::process::Command::new("xterm");
+    let _other = common::Process::spawn(other.args(["-T", "elsewhere"]).env("DISPLAY", &xvfb.display));
+    let elsewhere = xvfb.find("elsewhere");
+    xvfb.click(&elsewhere);
+    agent.send(&Request::Act { surface: SurfaceId(1), act: Act::Activate });
+    eventually("attention", || {
+        property(&xvfb, &first, "_NET_WM_STATE").contains("_NET_WM_STATE_DEMANDS_ATTENTION").then_some(())
+    });
+    assert_eq!(focused(), elsewhere);
+}
+
+#[test]
+fn the_screen_stays_on_as_long_as_an_app_wants() {
+    use x11rb::connection::Connection as _;
+    use x11rb::protocol::screensaver::ConnectionExt as _;
+    use x11rb::protocol::xproto::{Blanking, ConnectionExt as _, Exposures};
+
+    let xvfb = Xvfb::start();
+    let (x, screen) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    let root = x.setup().roots[screen].root;
+    let saver = || x.screensaver_query_info(root).unwrap().reply().unwrap().state;
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    agent.toplevel(1, "video", |toplevel| toplevel.keeps_awake = true);
+    agent.paint(1, Size::new(200, 150), RED);
+    xvfb.find("video");
+    // The server's saver begins after a second without input.
+    x.set_screen_saver(1, 0, Blanking::PREFERRED, Exposures::ALLOWED).unwrap().check().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(saver(), 0, "the saver is off");
+    agent.toplevel(1, "video", |_| {});
+    eventually("the saver", || (saver() == 1).then_some(()));
+}

@@ -156,6 +156,7 @@ fn random_toplevel(r: &mut Random) -> Request {
         kind: r.pick(&[WindowKind::Normal, WindowKind::Dialog, WindowKind::Splash, WindowKind::Menu]),
         modal: r.chance(3),
         urgent: r.chance(3),
+        keeps_awake: r.chance(3),
         no_focus: r.chance(3),
     })
 }
@@ -203,6 +204,7 @@ fn random_request(r: &mut Random, numbers: &mut u64) -> Request {
         Act::Fullscreen,
         Act::Unfullscreen,
         Act::Minimize,
+        Act::Activate,
     ];
     let surface = r.surface();
     match r.below(40) {

@@ -15,7 +15,7 @@ use smithay::wayland::compositor::{
 };
 use smithay::wayland::viewporter::ensure_viewport_valid;
 
-use super::AppState;
+use super::{AppState, output};
 use crate::agent::Agent;
 use crate::export::damage::{Damage, View};
 use crate::export::{self, copy, state};
@@ -51,7 +51,7 @@ impl CompositorHandler for Agent {
 
     fn commit(&mut self, wl: &WlSurface) {
         let Some(id) = id_of(wl) else { return };
-        let (scale, now) = (self.outputs.scale(), self.now_ms());
+        let ((scale, _), now) = (output::scale_of(self, wl), self.now_ms());
         let Some(surface) = self.surfaces.get_mut(id) else { return };
         let attached = compositor::with_states(wl, |states| {
             compositor::send_surface_state(wl, states, scale, Transform::Normal);

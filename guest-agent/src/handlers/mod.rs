@@ -1,8 +1,10 @@
 //! What apps say in Wayland, one file per protocol. Window path, hop 1 of 6 begins in [`compositor`].
 
+pub mod activation;
 pub mod compositor;
 pub mod data_device;
 pub mod decoration;
+pub mod idle_inhibit;
 pub mod output;
 pub mod positioner;
 pub mod seat;
@@ -15,6 +17,7 @@ use smithay::reexports::wayland_server::backend::{ClientData, ClientId, Disconne
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
 use smithay::wayland::cursor_shape::CursorShapeManagerState;
 use smithay::wayland::fractional_scale::FractionalScaleManagerState;
+use smithay::wayland::idle_inhibit::IdleInhibitManagerState;
 use smithay::wayland::output::OutputManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
@@ -22,6 +25,7 @@ use smithay::wayland::shell::xdg::XdgShellState;
 use smithay::wayland::shell::xdg::decoration::XdgDecorationState;
 use smithay::wayland::shm::ShmState;
 use smithay::wayland::viewporter::ViewporterState;
+use smithay::wayland::xdg_activation::XdgActivationState;
 
 use crate::agent::Agent;
 
@@ -37,6 +41,9 @@ pub struct Protocols {
     pub data_device: DataDeviceState,
     /// `zwp_primary_selection_device_manager_v1`.
     pub primary_selection: PrimarySelectionState,
+    /// `xdg_activation_v1`.
+    pub activation: XdgActivationState,
+    _idle_inhibit: IdleInhibitManagerState,
     _decoration: XdgDecorationState,
     _viewporter: ViewporterState,
     _cursor_shape: CursorShapeManagerState,
@@ -54,6 +61,8 @@ impl Protocols {
             xdg_shell: XdgShellState::new::<Agent>(display),
             data_device: DataDeviceState::new::<Agent>(display),
             primary_selection: PrimarySelectionState::new::<Agent>(display),
+            activation: XdgActivationState::new::<Agent>(display),
+            _idle_inhibit: IdleInhibitManagerState::new::<Agent>(display),
             _decoration: XdgDecorationState::new::<Agent>(display),
             _viewporter: ViewporterState::new::<Agent>(display),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),

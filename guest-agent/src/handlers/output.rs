@@ -1,7 +1,8 @@
 //! `wl_output` and `xdg_output`: the host's monitors. Before the host said which, there is one of 1920 x 1080.
 
-use inlay_protocol::display::Output as HostOutput;
+use inlay_protocol::display::{Output as HostOutput, SurfaceId};
 use inlay_protocol::geometry::{Rect, Size};
+use inlay_protocol::limits;
 use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
 use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::GlobalId;
@@ -13,6 +14,7 @@ use smithay::wayland::output::OutputHandler;
 use crate::agent::Agent;
 use crate::export::state;
 use crate::handlers::viewporter;
+use crate::surface::{Shown, id_of, root_of};
 
 /// The monitors that apps see.
 #[derive(Debug, Default)]
@@ -92,9 +94,15 @@ impl Outputs {
         self.list.iter().map(|(o, _)| o.current_scale().fractional_scale()).reduce(f64::max).unwrap_or(1.0)
     }
 
-    /// A surface is shown; the host does not say where, so it counts as shown everywhere.
-    pub fn enter(&self, surface: &WlSurface) {
-        self.list.iter().for_each(|(output, _)| output.enter(surface));
+    /// A surface is shown here; as long as the host does not say where, it counts as shown everywhere.
+    pub fn enter(&self, surface: &WlSurface, shown: Option<&Shown>) {
+        for (at, (output, _)) in self.list.iter().enumerate() {
+            if shown.is_none_or(|shown| shown.outputs.iter().any(|on| usize::from(*on) == at)) {
+                output.enter(surface);
+            } else {
+                output.leave(surface);
+            }
+        }
     }
 }
 
@@ -131,13 +139,48 @@ pub fn changed(agent: &mut Agent, outputs: &[HostOutput]) {
         }
     }
     agent.outputs.set(&agent.display_handle, &named);
-    let (whole, scale) = (agent.outputs.scale(), agent.outputs.fractional_scale());
-    for surface in agent.surfaces.iter_mut() {
-        viewporter::prefer(&surface.wl, scale);
-        with_states(&surface.wl, |states| {
-            send_surface_state(&surface.wl, states, whole, Transform::Normal);
-        });
-        agent.outputs.enter(&surface.wl);
+    for surface in agent.surfaces.iter_mut().map(|surface| surface.wl.clone()).collect::<Vec<_>>() {
+        follow(agent, &surface);
+    }
+}
+
+/// The host said where a window is.
+pub fn shown(agent: &mut Agent, id: SurfaceId, shown: Shown) {
+    let Some(root) = agent.surfaces.get_mut(id) else { return };
+    root.shown = Some(shown);
+    let root = root.wl.clone();
+    let all: Vec<WlSurface> = agent.surfaces.iter_mut().map(|surface| surface.wl.clone()).collect();
+    for surface in all.into_iter().filter(|surface| root_of(surface) == root) {
+        follow(agent, &surface);
+    }
+}
+
+/// Tells an app where its surface is, and the scale to draw it at.
+pub fn follow(agent: &Agent, surface: &WlSurface) {
+    let (whole, scale) = scale_of(agent, surface);
+    viewporter::prefer(surface, scale);
+    with_states(surface, |states| send_surface_state(surface, states, whole, Transform::Normal));
+    agent.outputs.enter(surface, shown_of(agent, surface));
+}
+
+/// Where the window of a surface is; a popup that the host said nothing about is where its parent is.
+fn shown_of<'a>(agent: &'a Agent, surface: &WlSurface) -> Option<&'a Shown> {
+    let mut at = root_of(surface);
+    for _ in 0..limits::TREE_DEPTH {
+        let id = id_of(&at)?;
+        if let Some(shown) = agent.surfaces.get(id).and_then(|root| root.shown.as_ref()) {
+            return Some(shown);
+        }
+        at = root_of(&agent.windows.popups.get(&id)?.handle.get_parent_surface()?);
+    }
+    None
+}
+
+/// The scale to draw a surface at, rounded up and as it is.
+pub fn scale_of(agent: &Agent, surface: &WlSurface) -> (i32, f64) {
+    match shown_of(agent, surface).map(|shown| shown.scale_120) {
+        Some(scale) => (i32::try_from(scale.div_ceil(120)).unwrap_or(1), f64::from(scale) / 120.0),
+        None => (agent.outputs.scale(), agent.outputs.fractional_scale()),
     }
 }
 

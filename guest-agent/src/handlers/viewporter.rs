@@ -4,11 +4,12 @@ use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::wayland::compositor::with_states;
 use smithay::wayland::fractional_scale::{FractionalScaleHandler, with_fractional_scale};
 
+use super::output;
 use crate::agent::Agent;
 
 impl FractionalScaleHandler for Agent {
     fn new_fractional_scale(&mut self, surface: WlSurface) {
-        prefer(&surface, self.outputs.fractional_scale());
+        prefer(&surface, output::scale_of(self, &surface).1);
     }
 }
 

@@ -14,6 +14,7 @@ use smithay::wayland::shell::xdg::{
 
 use crate::agent::Agent;
 use crate::export::state::point;
+use crate::handlers::output;
 use crate::surface::id_of;
 use crate::windows::{self, Stage};
 
@@ -56,15 +57,16 @@ impl XdgShellHandler for Agent {
 
     fn new_toplevel(&mut self, toplevel: ToplevelSurface) {
         if let Some(id) = id_of(toplevel.wl_surface()) {
-            self.outputs.enter(toplevel.wl_surface());
+            output::follow(self, toplevel.wl_surface());
             self.windows.add_toplevel(id, toplevel);
         }
     }
 
     fn new_popup(&mut self, popup: PopupSurface, positioner: PositionerState) {
         if let Some(id) = id_of(popup.wl_surface()) {
-            self.outputs.enter(popup.wl_surface());
+            let surface = popup.wl_surface().clone();
             self.windows.add_popup(id, popup, positioner);
+            output::follow(self, &surface);
         }
     }
 

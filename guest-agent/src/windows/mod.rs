@@ -16,6 +16,7 @@ pub use say::{say_changed, short};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use inlay_protocol::display::{Act, Decoration, Request, SurfaceId, Toplevel};
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::Serial;
 use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ShellClient, ToplevelSurface};
 
@@ -85,6 +86,8 @@ pub struct ToplevelWindow {
     pub decoration: Decoration,
     /// Configures of the host.
     pub serials: Serials,
+    /// Whether it asks for attention.
+    pub urgent: bool,
     /// What the host knows of it.
     said: Option<Toplevel>,
     /// What the app asked for before the host knew it.
@@ -119,6 +122,8 @@ pub struct Windows {
     pub popups: BTreeMap<SurfaceId, PopupWindow>,
     /// Pings of the host that apps have not answered: the app, the window it was about, the host's serial.
     pub pings: Vec<(ShellClient, SurfaceId, u32)>,
+    /// Surfaces for which the screen is to stay on while they are seen.
+    pub awake: Vec<WlSurface>,
     changed: BTreeSet<SurfaceId>,
 }
 
@@ -129,6 +134,7 @@ impl Windows {
             handle,
             stage: Stage::Unmapped,
             decoration: Decoration::ClientSide,
+            urgent: false,
             serials: Serials::default(),
             said: None,
             early: Vec::new(),

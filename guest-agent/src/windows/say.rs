@@ -9,7 +9,7 @@ use super::{Stage, ToplevelWindow, Windows};
 use crate::agent::Agent;
 use crate::export::state::size;
 use crate::handlers::positioner;
-use crate::surface::id_of;
+use crate::surface::{id_of, root_of};
 
 /// Text of an app within the protocol's limit.
 #[must_use]
@@ -43,6 +43,8 @@ fn toplevel_state(windows: &Windows, id: SurfaceId, window: &ToplevelWindow) -> 
         max_size: size(max),
         decoration: window.decoration,
         kind: if parent.is_some() { WindowKind::Dialog } else { WindowKind::Normal },
+        urgent: window.urgent,
+        keeps_awake: windows.awake.iter().any(|awake| root_of(awake) == *surface),
         ..Toplevel::default()
     }
 }

@@ -31,7 +31,7 @@ use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor;
 
 use crate::agent::Agent;
-use crate::handlers::AppState;
+use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
 use wm::{Association, Kind, Manager, News, Order, Window, Xid};
@@ -405,7 +405,7 @@ fn associate(agent: &mut Agent, id: Xid) {
         window.surface = Some(surface);
     }
     tracing::debug!(window = id, surface = surface.0, "an X11 window has its surface");
-    agent.outputs.enter(&wl);
+    output::follow(agent, &wl);
     agent.surfaces.mark(surface);
 }
 

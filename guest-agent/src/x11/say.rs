@@ -108,6 +108,7 @@ fn toplevel(x11: &X11, id: Xid, surface: SurfaceId) -> Toplevel {
         modal: window.modal,
         urgent: window.attention || window.urgent,
         no_focus: !window.input && !window.takes_focus,
+        keeps_awake: false,
     }
 }
 

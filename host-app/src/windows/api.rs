@@ -53,8 +53,8 @@ pub enum ApiRequest {
     Counters,
     /// When were the newest commits uploaded?
     Uploads,
-    /// The user starts an app: its window may take the focus.
-    Launched,
+    /// The user starts an app: its window may take the focus. With what the launcher gave for that.
+    Launched(Option<String>),
 }
 
 /// An open window.
@@ -220,12 +220,15 @@ pub fn counters(socket: &Path) -> anyhow::Result<Counters> {
     }
 }
 
-/// Says that the user starts an app.
+/// Says that the user starts an app; with the launcher's token, where its environment has one (xdg-activation, startup
+/// notification).
 ///
 /// # Errors
 /// As [`ask`].
 pub fn launched(socket: &Path) -> anyhow::Result<()> {
-    ask(socket, &ApiRequest::Launched).map(drop)
+    let token =
+        ["XDG_ACTIVATION_TOKEN", "DESKTOP_STARTUP_ID"].iter().find_map(|name| std::env::var(name).ok());
+    ask(socket, &ApiRequest::Launched(token)).map(drop)
 }
 
 /// When the newest commits were uploaded.

@@ -144,6 +144,8 @@ pub struct Window {
     pub told: Told,
     /// When it may be drawn.
     pub pace: Pace,
+    /// The monitors that it is on, as places in the list of them, and its scale times 120: as its app knows it.
+    pub shown: Option<(Vec<u8>, u32)>,
 }
 
 impl Window {
@@ -168,6 +170,7 @@ impl Window {
             ping: None,
             told: Told::default(),
             pace: Pace::default(),
+            shown: None,
         }
     }
 
@@ -277,6 +280,7 @@ pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Lo
         modal: toplevel.modal,
         urgent: toplevel.urgent,
         no_focus: toplevel.no_focus,
+        keeps_awake: toplevel.keeps_awake,
     }
 }
 

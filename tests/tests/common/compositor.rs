@@ -15,7 +15,9 @@ use smithay::input::pointer::{ButtonEvent, CursorImageStatus, MotionEvent};
 use smithay::input::{Seat, SeatHandler, SeatState};
 use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode as Frames;
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::{ResizeEdge, State};
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::{
+    ResizeEdge, State, XdgToplevel,
+};
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
 use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
@@ -31,6 +33,7 @@ use smithay::wayland::compositor::{
 use smithay::wayland::fractional_scale::{
     FractionalScaleHandler, FractionalScaleManagerState, with_fractional_scale,
 };
+use smithay::wayland::idle_inhibit::{IdleInhibitHandler, IdleInhibitManagerState};
 use smithay::wayland::output::OutputHandler;
 use smithay::wayland::shell::xdg::decoration::{XdgDecorationHandler, XdgDecorationState};
 use smithay::wayland::shell::xdg::{
@@ -38,6 +41,12 @@ use smithay::wayland::shell::xdg::{
 };
 use smithay::wayland::shm::{ShmHandler, ShmState, with_buffer_contents};
 use smithay::wayland::viewporter::{ViewportCachedState, ViewporterState};
+use smithay::wayland::xdg_activation::{
+    XdgActivationHandler, XdgActivationState, XdgActivationToken, XdgActivationTokenData,
+};
+use smithay::wayland::xdg_toplevel_icon::{
+    ToplevelIconCachedState, XdgToplevelIconHandler, XdgToplevelIconManager,
+};
 
 /// The size of its output, in logical pixels at scale 1.
 pub const SIZE: (i32, i32) = (1280, 800);
@@ -77,6 +86,14 @@ pub enum Asked {
     Minimize,
     /// The window menu, at a place of its surface.
     Menu(i32, i32),
+    /// The focus, with the serial of something that the user did.
+    Focus,
+    /// Attention.
+    Attention,
+    /// The focus, with a launcher's token.
+    Launched,
+    /// The screen on, or no more.
+    Awake(bool),
 }
 
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
@@ -203,8 +220,11 @@ pub struct Desk {
     /// Windows in the order in which they opened.
     windows: Vec<ToplevelSurface>,
     popups: Vec<PopupSurface>,
+    activation: XdgActivationState,
     /// What was asked for, until the test clears it.
     pub asked: Vec<Asked>,
+    /// The icons of the window that was given some last: sides, and bytes of the first.
+    pub icons: (Vec<u32>, Vec<u8>),
     /// The pointer's image.
     pub cursor: CursorImageStatus,
 }
@@ -223,17 +243,14 @@ impl Desk {
         };
         let output = Output::new("DESK-1".to_owned(), properties);
         output.create_global::<Self>(display);
-        let scale = f64::from(offers.scale_120) / 120.0;
-        #[expect(clippy::cast_possible_truncation, reason = "of a small output")]
-        let pixels = |side: i32| (f64::from(side) * scale).round() as i32;
-        let mode = Mode { size: (pixels(SIZE.0), pixels(SIZE.1)).into(), refresh: 60_000 };
-        output.change_current_state(Some(mode), None, Some(Scale::Fractional(scale)), Some((0, 0).into()));
-        output.set_preferred(mode);
+        set_scale(&output, offers.scale_120);
         if offers.frames.is_some() {
             XdgDecorationState::new::<Self>(display);
         }
         FractionalScaleManagerState::new::<Self>(display);
         ViewporterState::new::<Self>(display);
+        XdgToplevelIconManager::new::<Self>(display);
+        IdleInhibitManagerState::new::<Self>(display);
         Self {
             display: display.clone(),
             offers,
@@ -246,7 +263,9 @@ impl Desk {
             output,
             windows: Vec::new(),
             popups: Vec::new(),
+            activation: XdgActivationState::new::<Self>(display),
             asked: Vec::new(),
+            icons: (Vec::new(), Vec::new()),
             cursor: CursorImageStatus::default_named(),
         }
     }
@@ -280,6 +299,12 @@ impl Desk {
         let told =
             with_states(surface, |states| states.cached_state.get::<SurfaceCachedState>().current().geometry);
         told.unwrap_or_default()
+    }
+
+    /// A launcher's token that is good for a window.
+    pub fn launch(&mut self) -> String {
+        let (token, _) = self.activation.create_external_token(None);
+        token.as_str().to_owned()
     }
 
     /// Where the geometry of a window begins.
@@ -391,6 +416,15 @@ impl Desk {
         toplevel.send_configure();
     }
 
+    /// Gives the output another scale.
+    pub fn rescale(&mut self, scale_120: u32) {
+        self.offers.scale_120 = scale_120;
+        set_scale(&self.output, scale_120);
+        for placed in self.placed() {
+            self.new_fractional_scale(placed.surface);
+        }
+    }
+
     /// What the output shows, in its own pixels.
     pub fn picture(&self) -> image::RgbImage {
         let size = self.output.current_mode().unwrap().size;
@@ -432,6 +466,14 @@ impl Desk {
             }
         };
     }
+}
+
+fn set_scale(output: &Output, scale_120: u32) {
+    let pixels = |side: i32| (side * scale_120.cast_signed() + 60) / 120;
+    let mode = Mode { size: (pixels(SIZE.0), pixels(SIZE.1)).into(), refresh: 60_000 };
+    let scale = Scale::Fractional(f64::from(scale_120) / 120.0);
+    output.change_current_state(Some(mode), None, Some(scale), Some((0, 0).into()));
+    output.set_preferred(mode);
 }
 
 fn offset(states: &SurfaceData) -> Point<i32, Logical> {
@@ -606,6 +648,43 @@ impl FractionalScaleHandler for Desk {
     }
 }
 
+impl XdgActivationHandler for Desk {
+    fn activation_state(&mut self) -> &mut XdgActivationState {
+        &mut self.activation
+    }
+
+    fn request_activation(&mut self, _: XdgActivationToken, data: XdgActivationTokenData, _: WlSurface) {
+        let client = data.client_id.is_some();
+        self.asked.push(match (client, data.serial) {
+            (false, _) => Asked::Launched,
+            (true, Some(_)) => Asked::Focus,
+            (true, None) => Asked::Attention,
+        });
+    }
+}
+
+impl XdgToplevelIconHandler for Desk {
+    fn set_icon(&mut self, _: XdgToplevel, surface: WlSurface) {
+        self.icons = with_states(&surface, |states| {
+            let mut cached = states.cached_state.get::<ToplevelIconCachedState>();
+            let buffers = cached.pending().buffers();
+            let pictures: Vec<Pixels> = buffers.iter().filter_map(|(buffer, _)| copy(buffer)).collect();
+            let first = pictures.first().map(|picture| picture.bytes.clone()).unwrap_or_default();
+            (pictures.iter().map(|picture| picture.size.0).collect(), first)
+        });
+    }
+}
+
+impl IdleInhibitHandler for Desk {
+    fn inhibit(&mut self, _: WlSurface) {
+        self.asked.push(Asked::Awake(true));
+    }
+
+    fn uninhibit(&mut self, _: WlSurface) {
+        self.asked.push(Asked::Awake(false));
+    }
+}
+
 impl SeatHandler for Desk {
     type KeyboardFocus = WlSurface;
     type PointerFocus = WlSurface;
@@ -640,3 +719,6 @@ smithay::delegate_viewporter!(Desk);
 smithay::delegate_shm!(Desk);
 smithay::delegate_seat!(Desk);
 smithay::delegate_output!(Desk);
+smithay::delegate_xdg_activation!(Desk);
+smithay::delegate_xdg_toplevel_icon!(Desk);
+smithay::delegate_idle_inhibit!(Desk);

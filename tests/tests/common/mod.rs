@@ -324,6 +324,9 @@ impl Xvfb {
         let end = Instant::now() + soon();
         while Instant::now() < end && xvfb.manager.ended().is_none() && xvfb.server.ended().is_none() {
             if xvfb.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]).contains("window id") {
+                // The first key of a tool is another keyboard's: the manager takes its keys anew then, and misses those that
+                // are pressed meanwhile.
+                xvfb.xdotool(&["key", "shift"]);
                 return Some(xvfb);
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -107,8 +107,8 @@ impl Agent {
             }
             assert!(
                 Instant::now() < end,
-                "{what}: not within {SOON:?}; came: {:.2000?}",
-                format!("{:?}", self.events)
+                "{what}: not within {SOON:?}; came last: {:?}",
+                self.events.iter().rev().take(20).collect::<Vec<_>>()
             );
             self.listen(Duration::from_millis(20));
         }

@@ -241,6 +241,7 @@ impl Dialog {
             urgent: false,
             // A notice takes the focus from nobody; a question follows what the user just did.
             no_focus: self.about.is_none(),
+            keeps_awake: false,
         }
     }
 

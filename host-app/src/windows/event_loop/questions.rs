@@ -50,8 +50,8 @@ impl Loop {
                         Err(why) => asker.connection.queue(&ApiReply::Failed(why))?,
                     }
                 }
-                ApiRequest::Launched => {
-                    self.presenter.expect_window();
+                ApiRequest::Launched(token) => {
+                    self.presenter.expect_window(token);
                     asker.connection.queue(&ApiReply::Done)?;
                 }
                 ApiRequest::Uploads => {

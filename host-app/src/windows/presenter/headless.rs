@@ -72,7 +72,7 @@ impl Presenter for Headless {
         Ok(Target::None)
     }
 
-    fn expect_window(&mut self) {}
+    fn expect_window(&mut self, _token: Option<String>) {}
 
     fn watch_clicks(&mut self, _toplevel: Option<SurfaceId>) {}
 
@@ -99,7 +99,7 @@ impl Presenter for Headless {
             Act::Maximize => (SCREEN.size(), States::MAXIMIZED),
             Act::Fullscreen => (SCREEN.size(), States::FULLSCREEN),
             Act::Unmaximize | Act::Unfullscreen => (Size::default(), States::default()),
-            Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => return,
+            Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Activate | Act::Minimize => return,
         };
         self.events.push(HostEvent::Configured { window, size, states });
     }

@@ -20,6 +20,7 @@ use super::render::{Renderer, Target};
 
 /// How a toplevel looks to the desktop, beside its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Look {
     /// Its title, cleaned for display.
     pub title: String,
@@ -45,6 +46,8 @@ pub struct Look {
     pub urgent: bool,
     /// Whether it never takes the keyboard.
     pub no_focus: bool,
+    /// Whether the screen is to stay on while it is seen.
+    pub keeps_awake: bool,
 }
 
 /// Where a popup is and what it is for.
@@ -221,6 +224,15 @@ pub enum HostEvent {
         /// Its left upper corner.
         at: Point,
     },
+    /// A window is on these monitors, of [`Presenter::outputs`], and to be drawn at this scale.
+    Shown {
+        /// Which.
+        window: SurfaceId,
+        /// Places in the list.
+        outputs: Vec<u8>,
+        /// The scale times 120.
+        scale_120: u32,
+    },
     /// A window can or cannot be seen.
     Visible {
         /// Which.
@@ -342,8 +354,9 @@ pub trait Presenter: std::fmt::Debug {
         renderer: &Renderer,
     ) -> anyhow::Result<Target>;
 
-    /// The user starts an app elsewhere: the next new window may take the focus.
-    fn expect_window(&mut self);
+    /// The user starts an app elsewhere: the next new window may take the focus. With the launcher's `XDG_ACTIVATION_TOKEN`
+    /// or `DESKTOP_STARTUP_ID`, where it gave one.
+    fn expect_window(&mut self, token: Option<String>);
 
     /// Whether clicks outside are to be watched for, because a popup with a grab is open in this toplevel.
     fn watch_clicks(&mut self, toplevel: Option<SurfaceId>);

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use inlay_protocol::display::{Event, States, SurfaceId};
+use inlay_protocol::geometry::Rect;
 use inlay_protocol::input::InputEvent;
 
 use super::{News, Session, SessionError, Tools};
+use crate::windows::placement;
 use crate::windows::presenter::{HostEvent, Presenter};
 use crate::windows::window::{Pace, Role, Told};
 
@@ -35,6 +37,7 @@ impl Session {
                     // Where nothing is asked of the app, this alone answers.
                     w.dirty |= decides && !w.has_news();
                 }
+                self.find_monitors(window, tools.presenter)?;
                 self.open_late(window, tools)?;
             }
             HostEvent::Placed { window, area, reposition } => {
@@ -65,6 +68,7 @@ impl Session {
                     self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
                 }
             }
+            HostEvent::Shown { window, outputs, scale_120 } => self.shown(window, outputs, scale_120)?,
             HostEvent::Exposed { window } => {
                 if let Some(w) = self.windows.get_mut(&window) {
                     w.dirty = true;
@@ -85,6 +89,7 @@ impl Session {
             HostEvent::Moved { window, at } => {
                 if self.is_open(window) && self.places.insert(window, at) != Some(at) {
                     self.tell(&Event::Place { surface: window, at })?;
+                    self.find_monitors(window, tools.presenter)?;
                 }
             }
             HostEvent::Focus { window, keys, modifiers } => {
@@ -109,6 +114,44 @@ impl Session {
             HostEvent::Keyboard => self.news.add(News::KEYBOARD),
         }
         self.configure_all(Instant::now())
+    }
+
+    /// Tells an app where its window is, when that is new.
+    fn shown(&mut self, window: SurfaceId, outputs: Vec<u8>, scale_120: u32) -> Result<(), SessionError> {
+        let now = Some((outputs.clone(), scale_120));
+        let Some(w) = self.windows.get_mut(&window).filter(|w| w.shown != now) else { return Ok(()) };
+        w.shown = now;
+        self.tell(&Event::Shown { surface: window, outputs, scale_120 })
+    }
+
+    /// Where the desktop only says places: the monitors that a toplevel is on, and the scale of the one that has most of it.
+    fn find_monitors(&mut self, window: SurfaceId, presenter: &dyn Presenter) -> Result<(), SessionError> {
+        let (Some(at), Some(w)) = (self.places.get(&window), self.windows.get(&window)) else {
+            return Ok(());
+        };
+        if presenter.decides() {
+            return Ok(());
+        }
+        let (area, outputs) = (Rect::of_size(w.size).translated(*at), presenter.outputs());
+        let most = placement::monitor(outputs, area);
+        let places = outputs.iter().enumerate().filter(|(_, o)| o.area.intersection(area).is_some());
+        let on = places.filter_map(|(at, _)| u8::try_from(at).ok()).collect();
+        match outputs.iter().find(|o| o.area == most) {
+            Some(output) => self.shown(window, on, output.scale_120),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells all apps again where their windows are: the list of monitors is another.
+    pub(super) fn say_shown(&mut self, presenter: &dyn Presenter) -> Result<(), SessionError> {
+        for (surface, shown) in self.windows.iter().map(|(id, w)| (*id, w.shown.clone())).collect::<Vec<_>>()
+        {
+            if let Some((outputs, scale_120)) = shown {
+                self.tell(&Event::Shown { surface, outputs, scale_120 })?;
+            }
+            self.find_monitors(surface, presenter)?;
+        }
+        Ok(())
     }
 
     /// Dismisses popups. Their windows close at once, whatever the app does: an app must not keep the pointer, nor cover the

@@ -224,6 +224,9 @@ impl Session {
         if news.has(News::OUTPUTS) {
             self.say_outputs(presenter)?;
         }
+        if news.has(News::OUTPUTS) || news.has(News::EVERYTHING) {
+            self.say_shown(presenter)?;
+        }
         if news.has(News::KEYBOARD) {
             self.say_keymap(presenter)?;
         }

@@ -354,7 +354,7 @@ impl Session {
                 Act::Unmaximize => early.set(States::MAXIMIZED, false),
                 Act::Fullscreen => early.set(States::FULLSCREEN, true),
                 Act::Unfullscreen => early.set(States::FULLSCREEN, false),
-                Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize => *early,
+                Act::Move | Act::Resize(_) | Act::WindowMenu(_) | Act::Minimize | Act::Activate => *early,
             };
         }
     }

@@ -1,14 +1,8 @@
 //! Pointer images: by name through `wp_cursor_shape_v1` or from the theme, the guest's own in shared memory.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
-
 use inlay_protocol::geometry::{Point, Size};
-use rustix::fs::{MemfdFlags, memfd_create};
 use wayland_client::protocol::wl_buffer::{self, WlBuffer};
 use wayland_client::protocol::wl_pointer::WlPointer;
-use wayland_client::protocol::wl_shm::Format;
 use wayland_client::protocol::wl_shm_pool::WlShmPool;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, Dispatch, QueueHandle, delegate_noop};
@@ -134,16 +128,7 @@ impl State {
         bytes: &[u8],
         hotspot: Point,
     ) -> anyhow::Result<()> {
-        let (width, height) = (i32::try_from(size.width)?, i32::try_from(size.height)?);
-        let length = i32::try_from(bytes.len())?;
-        anyhow::ensure!(
-            length > 0 && Some(length) == width.checked_mul(height).and_then(|n| n.checked_mul(4))
-        );
-        let file = File::from(memfd_create("inlay-cursor", MemfdFlags::CLOEXEC)?);
-        file.write_all_at(bytes, 0)?;
-        let pool = self.globals.shm.create_pool(file.as_fd(), length, &self.handle, ());
-        let buffer = pool.create_buffer(0, width, height, 4 * width, Format::Argb8888, &self.handle, ());
-        pool.destroy();
+        let buffer = self.picture(size, bytes)?.buffer;
         let surface = &self.cursor.surface;
         surface.attach(Some(&buffer), 0, 0);
         surface.damage_buffer(0, 0, i32::MAX, i32::MAX);

@@ -41,8 +41,12 @@ impl State {
         let Some(window) = self.windows.get_mut(&id) else { return false };
         match ended {
             Ended::Presented => {
-                window.mapped = true;
-                window.callback.is_some()
+                let first = !std::mem::replace(&mut window.mapped, true);
+                let waits = window.callback.is_some();
+                if first && matches!(window.role, Role::Toplevel(_)) {
+                    self.appeared_first(id);
+                }
+                waits
             }
             Ended::Unchanged if window.mapped => {
                 window.callback = Some(window.surface.frame(&self.handle, id));

@@ -11,11 +11,16 @@ use wayland_client::protocol::wl_shm::WlShm;
 use wayland_client::{Connection, Dispatch, Proxy, QueueHandle, WEnum, delegate_noop};
 use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_manager_v1::WpCursorShapeManagerV1;
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
+use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
+use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
+use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
 use wayland_protocols::xdg::decoration::zv1::client::zxdg_decoration_manager_v1::ZxdgDecorationManagerV1;
 use wayland_protocols::xdg::shell::client::xdg_positioner::XdgPositioner;
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
+use wayland_protocols::xdg::toplevel_icon::v1::client::xdg_toplevel_icon_manager_v1::XdgToplevelIconManagerV1;
+use wayland_protocols::xdg::toplevel_icon::v1::client::xdg_toplevel_icon_v1::XdgToplevelIconV1;
 use wayland_protocols::xdg::xdg_output::zv1::client::zxdg_output_manager_v1::ZxdgOutputManagerV1;
 
 use super::State;
@@ -33,6 +38,9 @@ pub struct Globals {
     pub cursor_shape: Option<WpCursorShapeManagerV1>,
     pub xdg_output: Option<ZxdgOutputManagerV1>,
     pub frames: Option<Frames>,
+    pub activation: Option<XdgActivationV1>,
+    pub icons: Option<XdgToplevelIconManagerV1>,
+    pub idle_inhibit: Option<ZwpIdleInhibitManagerV1>,
     /// The first seat: the one that windows are used with.
     pub seat: Option<(u32, WlSeat)>,
 }
@@ -47,6 +55,9 @@ impl Globals {
         let shm = list.bind(handle, 1..=1, ()).with_context(|| format!("{lacks} wl_shm"))?;
         Ok(Self {
             frames: Frames::bind(list, handle, &shm),
+            activation: list.bind(handle, 1..=1, ()).ok(),
+            icons: list.bind(handle, 1..=1, ()).ok(),
+            idle_inhibit: list.bind(handle, 1..=1, ()).ok(),
             compositor: list.bind(handle, 4..=6, ()).with_context(|| format!("{lacks} wl_compositor 4"))?,
             wm_base: list.bind(handle, 1..=6, ()).with_context(|| format!("{lacks} xdg_wm_base"))?,
             shm,
@@ -152,3 +163,9 @@ delegate_noop!(State: WpFractionalScaleManagerV1);
 delegate_noop!(State: WpCursorShapeManagerV1);
 delegate_noop!(State: ZxdgDecorationManagerV1);
 delegate_noop!(State: ZxdgOutputManagerV1);
+delegate_noop!(State: XdgActivationV1);
+// The sizes that it likes: the guest's are what there is.
+delegate_noop!(State: ignore XdgToplevelIconManagerV1);
+delegate_noop!(State: XdgToplevelIconV1);
+delegate_noop!(State: ZwpIdleInhibitManagerV1);
+delegate_noop!(State: ZwpIdleInhibitorV1);

@@ -65,6 +65,11 @@ impl Keyboard {
         self.news && self.focus.is_none()
     }
 
+    /// The window with the focus.
+    pub fn focus(&self) -> Option<SurfaceId> {
+        self.focus
+    }
+
     fn leave(&mut self) {
         self.focus = None;
         self.keys.clear();

@@ -5,14 +5,17 @@
 //! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
 //! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
 //!                                                              decor.rs    title and edges where the desktop draws none
+//!                                                              activation.rs, icons.rs, cursor.rs
 //! ```
 //! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
 //! (acknowledgement, geometry, scale, frame callback) is requested just before.
 
+mod activation;
 mod cursor;
 mod decor;
 mod frame;
 mod globals;
+mod icons;
 mod keyboard;
 mod outputs;
 mod pointer;
@@ -71,6 +74,10 @@ pub struct State {
     grabs: Vec<SurfaceId>,
     /// Told with the end of a dispatch.
     events: Vec<HostEvent>,
+    /// Pictures of icons that are shown no more.
+    idle_pictures: Vec<icons::Picture>,
+    /// The launcher's token for the next toplevel, and since when it is there.
+    expected: Option<(Instant, String)>,
     /// Toplevels whose size or states changed: told once with the last.
     configured: BTreeSet<SurfaceId>,
 }
@@ -113,6 +120,8 @@ impl Wayland {
             cursor: cursor::Cursor::new(&connection, &globals, &handle),
             grabs: Vec::new(),
             events: Vec::new(),
+            idle_pictures: Vec::new(),
+            expected: None,
             configured: BTreeSet::new(),
             globals,
             handle,
@@ -220,7 +229,9 @@ impl Presenter for Wayland {
         self.open(window, look.area.size(), renderer)
     }
 
-    fn expect_window(&mut self) {}
+    fn expect_window(&mut self, token: Option<String>) {
+        self.state.expect(token);
+    }
 
     fn watch_clicks(&mut self, _toplevel: Option<SurfaceId>) {
         // The compositor dismisses popups with a grab itself.
@@ -236,7 +247,10 @@ impl Presenter for Wayland {
         self.state.describe(window, look);
     }
 
-    fn set_icons(&mut self, _window: SurfaceId, _icons: &[Icon]) {}
+    fn set_icons(&mut self, window: SurfaceId, icons: &[Icon]) {
+        self.state.make_room();
+        self.state.set_icons(window, icons);
+    }
 
     fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>) {
         self.state.set_input(window, rects);

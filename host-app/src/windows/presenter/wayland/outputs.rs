@@ -99,6 +99,18 @@ impl Outputs {
         &self.told
     }
 
+    /// These, as places in what was told.
+    pub fn places(&self, entered: &[ObjectId]) -> Vec<u8> {
+        let known = self.monitors.iter().filter(|m| m.described().is_some());
+        let inside = known.enumerate().filter(|(_, m)| entered.contains(&m.output.id()));
+        inside.filter_map(|(at, _)| u8::try_from(at).ok().filter(|_| at < self.told.len())).collect()
+    }
+
+    /// The largest scale of a monitor, in 120ths.
+    pub fn largest_scale(&self) -> Option<u32> {
+        self.told.iter().map(|output| output.scale_120).max()
+    }
+
     /// The whole scale of the largest of these.
     pub fn scale(&self, entered: &[ObjectId]) -> Option<u32> {
         self.monitors.iter().filter(|m| entered.contains(&m.output.id())).map(|m| m.scale.max(1)).max()
@@ -126,6 +138,7 @@ impl State {
         if now != self.outputs.told {
             self.outputs.told = now;
             self.events.push(HostEvent::Outputs);
+            self.rescale_all();
         }
     }
 }

@@ -10,6 +10,7 @@ use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle, WEnum};
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_v1::{
     self, WpFractionalScaleV1,
 };
+use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
 use wayland_protocols::xdg::decoration::zv1::client::zxdg_toplevel_decoration_v1::{
     self, Mode, ZxdgToplevelDecorationV1,
@@ -20,6 +21,7 @@ use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, ResizeEdge, Stat
 use super::super::{Announced, HostEvent, Look};
 use super::State;
 use super::decor::{self, Frame};
+use super::icons::Picture;
 use super::popup::PopupRole;
 
 /// The scale of windows whose monitor is not known yet.
@@ -66,6 +68,10 @@ pub struct Toplevel {
     /// The frame that is drawn here instead.
     pub frame: Option<Box<Frame>>,
     pub look: Look,
+    /// The pictures of its icons.
+    pub icons: Vec<Picture>,
+    /// Keeps the screen on while the window is seen.
+    inhibitor: Option<ZwpIdleInhibitorV1>,
     /// What the compositor says before its `xdg_surface.configure`.
     pending: (Size, States),
     /// What the desktop can do with it.
@@ -105,6 +111,9 @@ impl HostWindow {
         match self.role {
             Role::Toplevel(toplevel) => {
                 drop(toplevel.frame);
+                if let Some(inhibitor) = toplevel.inhibitor {
+                    inhibitor.destroy();
+                }
                 if let Some(decoration) = toplevel.decoration {
                     decoration.destroy();
                 }
@@ -181,6 +190,8 @@ impl State {
             decoration,
             frame: None,
             look: look.clone(),
+            icons: Vec::new(),
+            inhibitor: None,
             pending: (Size::default(), States::default()),
             // Until it says.
             capabilities: WindowManagerCapabilities::all(),
@@ -189,9 +200,11 @@ impl State {
         };
         self.say_look(&role, None);
         // Most windows open beside those that are there.
-        let scale = self.windows.values().map(|w| w.scale).max().unwrap_or(UNSCALED);
+        let beside = self.windows.values().map(|w| w.scale).max();
+        let scale = beside.or(self.outputs.largest_scale()).unwrap_or(UNSCALED);
         self.add(id, surface, xdg, Role::Toplevel(role), scale);
         self.fit_frame(id);
+        self.keep_awake(id);
         Announced::Waits
     }
 
@@ -208,8 +221,28 @@ impl State {
             toplevel.look.parent = None;
         }
         self.fit_frame(id);
+        self.keep_awake(id);
         if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) {
             self.say_look(toplevel, Some(&before));
+        }
+        if look.urgent && !before.urgent {
+            self.activate(id, None);
+        }
+    }
+
+    /// Has the desktop keep the screen on for a toplevel, or no more.
+    fn keep_awake(&mut self, id: SurfaceId) {
+        let Some(HostWindow { role: Role::Toplevel(toplevel), surface, .. }) = self.windows.get_mut(&id)
+        else {
+            return;
+        };
+        match (toplevel.look.keeps_awake, toplevel.inhibitor.take()) {
+            (false, Some(inhibitor)) => inhibitor.destroy(),
+            (true, None) => {
+                let manager = self.globals.idle_inhibit.as_ref();
+                toplevel.inhibitor = manager.map(|m| m.create_inhibitor(surface, &self.handle, ()));
+            }
+            (_, same) => toplevel.inhibitor = same,
         }
     }
 
@@ -262,7 +295,11 @@ impl State {
         for popup in popups {
             self.close(popup);
         }
-        let Some(gone) = self.windows.remove(&id) else { return };
+        let Some(mut gone) = self.windows.remove(&id) else { return };
+        if let Role::Toplevel(toplevel) = &mut gone.role {
+            let icons = std::mem::take(&mut toplevel.icons);
+            self.keep_pictures(icons);
+        }
         self.grabs.retain(|grab| *grab != id);
         self.configured.remove(&id);
         self.left_by_pointer(&gone.surface);
@@ -303,6 +340,7 @@ impl State {
             return;
         };
         match act {
+            Act::Activate => self.activate(id, self.newest_press()),
             Act::Maximize => toplevel.set_maximized(),
             Act::Unmaximize => toplevel.unset_maximized(),
             Act::Fullscreen => toplevel.set_fullscreen(None),
@@ -337,14 +375,23 @@ impl State {
         self.windows.get(&id).map_or(UNSCALED, |w| w.scale)
     }
 
-    /// A window's scale may be another: it is drawn again if so.
+    /// A window's monitors or scale may be others: its app is told, and it is drawn again if so.
     fn rescale(&mut self, id: SurfaceId) {
         let Some(window) = self.windows.get_mut(&id) else { return };
         let whole = self.outputs.scale(&window.entered).map(|scale| 120 * scale);
-        let Some(scale) = window.preferred.or(whole) else { return };
-        if scale != window.scale {
-            window.scale = scale;
+        let Some(scale_120) = window.preferred.or(whole) else { return };
+        let outputs = self.outputs.places(&window.entered);
+        self.events.push(HostEvent::Shown { window: id, outputs, scale_120 });
+        if scale_120 != window.scale {
+            window.scale = scale_120;
             self.events.push(HostEvent::Exposed { window: id });
+        }
+    }
+
+    /// The monitors are others: so may be those that windows are on.
+    pub(super) fn rescale_all(&mut self) {
+        for id in self.windows.keys().copied().collect::<Vec<_>>() {
+            self.rescale(id);
         }
     }
 }

@@ -36,6 +36,7 @@ impl X11 {
                 self.sent(self.connection.ungrab_pointer(x11rb::CURRENT_TIME));
                 (a._GTK_SHOW_WINDOW_MENU, [0, x, y, 0, 0])
             }
+            Act::Activate => return self.activate(window, xid),
             Act::Move => return self.drag(xid, 8),
             Act::Resize(edges) => {
                 if let Some(direction) = direction(edges) {
@@ -45,6 +46,19 @@ impl X11 {
             }
         };
         self.root_message(xid, kind, data);
+    }
+
+    /// Gives a toplevel the focus while another window of ours has it: elsewhere the user is not to be disturbed, and sees that
+    /// it wants attention.
+    fn activate(&mut self, id: SurfaceId, xid: xproto::Window) {
+        let focused = self.focus.and_then(|id| self.windows.get(&id)).map(|window| window.xid);
+        match (focused, self.user_time) {
+            (Some(focused), Some(time)) => {
+                // EWMH: an application's own wish is 1.
+                self.root_message(xid, self.atoms._NET_ACTIVE_WINDOW, [1, time, focused, 0, 0]);
+            }
+            _ => self.set_urgent(id, true),
+        }
     }
 
     /// Takes the pointer while a popup with a grab is open in a toplevel, so that clicks elsewhere come here.

@@ -51,6 +51,7 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
         }
     }
     x11.find_moved(&mut events);
+    x11.keep_awake();
     for id in late.seen {
         if let Some(window) = x11.windows.get(&id) {
             let (visible, shown) = (window.seen.visible(), window.seen.shown());

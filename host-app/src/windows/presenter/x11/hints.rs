@@ -71,6 +71,27 @@ pub fn set_user_time(x11: &X11, xid: xproto::Window, time: xproto::Timestamp) {
     x11.sent(set);
 }
 
+/// Ends what the launcher shows while an app starts (startup notification): its window is here. The launcher's time is the user's.
+pub fn end_startup(x11: &X11, xid: xproto::Window, startup: &str) {
+    let c = &x11.connection;
+    let (property, text) = (x11.atoms._NET_STARTUP_ID, x11.atoms.UTF8_STRING);
+    x11.sent(c.change_property8(PropMode::REPLACE, xid, property, text, startup.as_bytes()));
+    if let Some(time) = startup.rsplit_once("_TIME").and_then(|(_, time)| time.parse().ok()) {
+        set_user_time(x11, xid, time);
+    }
+    let quoted = startup.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut message = format!("remove: ID=\"{quoted}\"").into_bytes();
+    message.push(0);
+    let mut kind = x11.atoms._NET_STARTUP_INFO_BEGIN;
+    for part in message.chunks(20) {
+        let mut data = [0; 20];
+        data[..part.len()].copy_from_slice(part);
+        let event = xproto::ClientMessageEvent::new(8, xid, kind, data);
+        x11.sent(c.send_event(false, x11.root, xproto::EventMask::PROPERTY_CHANGE, event));
+        kind = x11.atoms._NET_STARTUP_INFO;
+    }
+}
+
 fn window_type(a: &Atoms, kind: WindowKind) -> xproto::Atom {
     match kind {
         WindowKind::Normal => a._NET_WM_WINDOW_TYPE_NORMAL,

@@ -26,7 +26,8 @@ use anyhow::Context;
 use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use wgpu::rwh;
-use x11rb::connection::Connection as _;
+use x11rb::connection::{Connection as _, RequestConnection as _};
+use x11rb::protocol::screensaver::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask};
 use x11rb::xcb_ffi::XCBConnection;
 
@@ -68,6 +69,10 @@ x11rb::atom_manager! {
         _NET_WM_WINDOW_TYPE_NOTIFICATION,
         _NET_WM_MOVERESIZE,
         _GTK_SHOW_WINDOW_MENU,
+        _NET_ACTIVE_WINDOW,
+        _NET_STARTUP_ID,
+        _NET_STARTUP_INFO,
+        _NET_STARTUP_INFO_BEGIN,
         _MOTIF_WM_HINTS,
     }
 }
@@ -122,6 +127,14 @@ impl HostWindow {
     }
 }
 
+/// A window that the user waits for.
+#[derive(Debug)]
+struct Expected {
+    until: Instant,
+    /// The launcher's id of this start.
+    startup: Option<String>,
+}
+
 /// The X11 desktop.
 #[derive(Debug)]
 pub struct X11 {
@@ -151,7 +164,9 @@ pub struct X11 {
     /// When the user last did something in a window of ours, by the display's clock.
     user_time: Option<xproto::Timestamp>,
     /// Until when a new window is one that the user waits for.
-    expected: Option<Instant>,
+    expected: Option<Expected>,
+    /// Whether the screen is kept on.
+    awake: bool,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
 }
@@ -213,6 +228,7 @@ impl X11 {
             watched: None,
             user_time: None,
             expected: None,
+            awake: false,
             own: Vec::new(),
         })
     }
@@ -258,6 +274,23 @@ impl X11 {
     /// Adds or removes a state of a mapped window (EWMH `_NET_WM_STATE`).
     fn change_state(&self, xid: xproto::Window, on: bool, state: xproto::Atom) {
         self.root_message(xid, self.atoms._NET_WM_STATE, [u32::from(on), state, 0, 1, 0]);
+    }
+
+    /// Keeps the screen on while a toplevel wants that and is not minimised (MIT-SCREEN-SAVER 1.1); the server ends it with the
+    /// connection.
+    fn keep_awake(&mut self) {
+        let wants = |w: &HostWindow| w.look.as_ref().is_some_and(|look| look.keeps_awake) && w.seen.shown();
+        let awake = self.windows.values().any(wants);
+        if std::mem::replace(&mut self.awake, awake) != awake
+            && self
+                .connection
+                .extension_information(screensaver::X11_EXTENSION_NAME)
+                .is_ok_and(|e| e.is_some())
+        {
+            // The server takes no other request of it before this one.
+            self.sent(self.connection.screensaver_query_version(1, 1));
+            self.sent(self.connection.screensaver_suspend(u32::from(awake)));
+        }
     }
 
     /// Shows a toplevel as urgent or not.
@@ -325,8 +358,10 @@ impl Presenter for X11 {
         hints::describe(self, xid, look, None)?;
         hints::set_wm_hints(self, xid, look, look.urgent)?;
         window::first_states(self, xid, states, look)?;
-        let expected = self.expected.take().is_some_and(|until| Instant::now() < until);
-        if let Some(time) = self.user_time.filter(|_| !expected) {
+        let expected = self.expected.take().filter(|expected| Instant::now() < expected.until);
+        if let Some(startup) = expected.as_ref().and_then(|expected| expected.startup.as_deref()) {
+            hints::end_startup(self, xid, startup);
+        } else if let Some(time) = self.user_time.filter(|_| expected.is_none()) {
             // Without it the window manager decides, as for any new app.
             hints::set_user_time(self, xid, time);
         }
@@ -365,8 +400,8 @@ impl Presenter for X11 {
         Ok(target)
     }
 
-    fn expect_window(&mut self) {
-        self.expected = Some(Instant::now() + EXPECTED);
+    fn expect_window(&mut self, token: Option<String>) {
+        self.expected = Some(Expected { until: Instant::now() + EXPECTED, startup: token });
     }
 
     fn watch_clicks(&mut self, toplevel: Option<SurfaceId>) {
@@ -377,6 +412,7 @@ impl Presenter for X11 {
         let Some(gone) = self.windows.remove(&window) else { return };
         self.by_xid.remove(&gone.xid);
         self.sent(self.connection.destroy_window(gone.xid));
+        self.keep_awake();
         if self.pointed == Some(window) {
             self.pointed = None;
             self.buttons.clear();
@@ -410,6 +446,7 @@ impl Presenter for X11 {
         if was(|b| b.urgent) != look.urgent {
             self.set_urgent(window, look.urgent && self.focus != Some(window));
         }
+        self.keep_awake();
     }
 
     fn set_icons(&mut self, window: SurfaceId, icons: &[Icon]) {

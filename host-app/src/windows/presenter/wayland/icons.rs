@@ -1,0 +1,82 @@
+//! Pictures in shared memory, and the icons of toplevels where the desktop takes them (xdg-toplevel-icon).
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+
+use anyhow::ensure;
+use inlay_protocol::display::{Icon, SurfaceId};
+use inlay_protocol::geometry::Size;
+use rustix::fs::{MemfdFlags, memfd_create};
+use wayland_client::protocol::wl_buffer::WlBuffer;
+use wayland_client::protocol::wl_shm::Format;
+
+use super::State;
+use super::window::{HostWindow, Role};
+
+/// Pictures that wait for another icon of their size.
+const IDLE: usize = 64;
+
+/// A buffer and the file that its pixels lie in.
+#[derive(Debug)]
+pub struct Picture {
+    pub buffer: WlBuffer,
+    file: File,
+    size: Size,
+}
+
+impl State {
+    /// A buffer with these pixels: rows of blue, green, red, alpha, premultiplied.
+    pub(super) fn picture(&self, size: Size, bytes: &[u8]) -> anyhow::Result<Picture> {
+        let (width, height) = (i32::try_from(size.width)?, i32::try_from(size.height)?);
+        let length = i32::try_from(bytes.len())?;
+        let whole = width.checked_mul(height).and_then(|n| n.checked_mul(4));
+        ensure!(length > 0 && Some(length) == whole, "{} bytes are no picture of {size:?}", bytes.len());
+        let file = File::from(memfd_create("inlay-picture", MemfdFlags::CLOEXEC)?);
+        file.write_all_at(bytes, 0)?;
+        let pool = self.globals.shm.create_pool(file.as_fd(), length, &self.handle, ());
+        let buffer = pool.create_buffer(0, width, height, 4 * width, Format::Argb8888, &self.handle, ());
+        pool.destroy();
+        Ok(Picture { buffer, file, size })
+    }
+
+    /// Gives a toplevel its icons, those that are square; none takes them away.
+    pub(super) fn set_icons(&mut self, id: SurfaceId, icons: &[Icon]) {
+        // Another shape is a protocol error.
+        let square = icons.iter().filter(|icon| icon.size.width == icon.size.height);
+        let pictures: Vec<Picture> = square.filter_map(|icon| self.icon_picture(icon).ok()).collect();
+        let (Some(manager), Some(HostWindow { role: Role::Toplevel(toplevel), .. })) =
+            (&self.globals.icons, self.windows.get_mut(&id))
+        else {
+            return;
+        };
+        let icon = (!pictures.is_empty()).then(|| manager.create_icon(&self.handle, ()));
+        if let Some(icon) = &icon {
+            pictures.iter().for_each(|picture| icon.add_buffer(&picture.buffer, 1));
+        }
+        manager.set_icon(&toplevel.toplevel, icon.as_ref());
+        if let Some(icon) = icon {
+            // The toplevel has it from here on.
+            icon.destroy();
+        }
+        let before = std::mem::replace(&mut toplevel.icons, pictures);
+        self.keep_pictures(before);
+    }
+
+    fn icon_picture(&mut self, icon: &Icon) -> anyhow::Result<Picture> {
+        let Some(at) = self.idle_pictures.iter().position(|idle| idle.size == icon.size) else {
+            return self.picture(icon.size, &icon.pixels);
+        };
+        let picture = self.idle_pictures.swap_remove(at);
+        picture.file.write_all_at(&icon.pixels, 0)?;
+        Ok(picture)
+    }
+
+    /// Keeps pictures of icons that are shown no more for others. Desktops by smithay end the connection when a buffer goes that
+    /// was once part of an icon (its issue 1962).
+    pub(super) fn keep_pictures(&mut self, pictures: Vec<Picture>) {
+        self.idle_pictures.extend(pictures);
+        let many = self.idle_pictures.len().saturating_sub(IDLE);
+        self.idle_pictures.drain(..many).for_each(|picture| picture.buffer.destroy());
+    }
+}

@@ -1,0 +1,364 @@
+//! What apps wish for beside their content, from an app of the guest to a Wayland desktop (a scripted one): the focus, icons, a
+//! screen that stays on, pixels at the monitor's scale.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod common;
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+
+use common::compositor::{Asked, Desktop, FIRST, LEFT, Offers};
+use common::scripted::{Agent, RED, Screen};
+use common::{Local, eventually};
+use inlay::windows::api;
+use inlay_protocol::display::*;
+use inlay_protocol::geometry::Size;
+use wayland_client::globals::{GlobalListContents, registry_queue_init};
+use wayland_client::protocol::wl_buffer::WlBuffer;
+use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_keyboard::{self, WlKeyboard};
+use wayland_client::protocol::wl_pointer::{self, WlPointer};
+use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_seat::{self, WlSeat};
+use wayland_client::protocol::wl_shm::{self, WlShm};
+use wayland_client::protocol::wl_shm_pool::WlShmPool;
+use wayland_client::protocol::wl_surface::{self, WlSurface};
+use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
+use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
+use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_v1::{
+    self, WpFractionalScaleV1,
+};
+use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
+use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
+use wayland_protocols::xdg::activation::v1::client::xdg_activation_token_v1::{self, XdgActivationTokenV1};
+use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
+use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
+use wayland_protocols::xdg::shell::client::xdg_toplevel::XdgToplevel;
+use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
+
+/// An app of the guest, step by step.
+struct App {
+    queue: EventQueue<Seen>,
+    seen: Seen,
+    globals: wayland_client::globals::GlobalList,
+    seat: WlSeat,
+    surface: WlSurface,
+    _toplevel: XdgToplevel,
+}
+
+/// What it was told.
+#[derive(Default)]
+struct Seen {
+    configured: bool,
+    /// The serial of the newest press.
+    press: Option<u32>,
+    token: Option<String>,
+    /// The scale to draw at times 120, and rounded up.
+    scale: Option<u32>,
+    whole: Option<u32>,
+}
+
+impl App {
+    /// Opens a window of 200x100.
+    fn open(local: &Local, title: &str) -> Self {
+        let connection = Connection::from_socket(UnixStream::connect(local.wayland()).unwrap()).unwrap();
+        let (globals, mut queue) = registry_queue_init::<Seen>(&connection).unwrap();
+        let handle = queue.handle();
+        let compositor: WlCompositor = globals.bind(&handle, 4..=6, ()).unwrap();
+        let wm_base: XdgWmBase = globals.bind(&handle, 1..=3, ()).unwrap();
+        let shm: WlShm = globals.bind(&handle, 1..=1, ()).unwrap();
+        let seat: WlSeat = globals.bind(&handle, 1..=7, ()).unwrap();
+        seat.get_pointer(&handle, ());
+        seat.get_keyboard(&handle, ());
+        let surface = compositor.create_surface(&handle, ());
+        let xdg = wm_base.get_xdg_surface(&surface, &handle, ());
+        let toplevel = xdg.get_toplevel(&handle, ());
+        toplevel.set_title(title.to_owned());
+        surface.commit();
+        let mut seen = Seen::default();
+        while !seen.configured {
+            queue.blocking_dispatch(&mut seen).unwrap();
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&RED.repeat(200 * 100)).unwrap();
+        let pool = shm.create_pool(file.as_fd(), 200 * 100 * 4, &handle, ());
+        let buffer = pool.create_buffer(0, 200, 100, 800, wl_shm::Format::Argb8888, &handle, ());
+        surface.attach(Some(&buffer), 0, 0);
+        surface.commit();
+        queue.roundtrip(&mut seen).unwrap();
+        local.window(title);
+        Self { queue, seen, globals, seat, surface, _toplevel: toplevel }
+    }
+
+    fn roundtrip(&mut self) {
+        self.queue.roundtrip(&mut self.seen).unwrap();
+    }
+
+    /// A token for a window, with the serial of a press or none.
+    fn token(&mut self, serial: Option<u32>) -> (XdgActivationV1, String) {
+        let handle = self.queue.handle();
+        let activation: XdgActivationV1 = self.globals.bind(&handle, 1..=1, ()).unwrap();
+        let token = activation.get_activation_token(&handle, ());
+        if let Some(serial) = serial {
+            token.set_serial(serial, &self.seat);
+        }
+        token.commit();
+        self.seen.token = None;
+        self.roundtrip();
+        (activation, self.seen.token.take().expect("a token"))
+    }
+}
+
+fn asked(desktop: &Desktop) -> Asked {
+    eventually("a request", || desktop.with(|desk| (!desk.asked.is_empty()).then(|| desk.asked.remove(0))))
+}
+
+fn local(desktop: &Desktop) -> Local {
+    Local::start_on(&["sleep", "600"], Screen::Wayland(&desktop.socket()))
+}
+
+#[test]
+fn an_app_gets_the_focus_for_what_the_user_did_and_else_attention() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let mut first = App::open(&local, "first");
+    let mut second = App::open(&local, "second");
+    // A click into the first window, on whose account it has the second one raised.
+    desktop.with(|desk| {
+        desk.point(FIRST.0 + 50, FIRST.1 + 35 + 50);
+        desk.click(LEFT);
+    });
+    let serial = eventually("the click", || {
+        first.roundtrip();
+        first.seen.press
+    });
+    let (_, token) = first.token(Some(serial));
+    let (activation, other) = second.token(None);
+    activation.activate(token, &second.surface);
+    second.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Focus);
+    // A token that nobody earned.
+    activation.activate(other, &second.surface);
+    second.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Attention);
+    // One that does not exist.
+    activation.activate("nonsense".to_owned(), &second.surface);
+    second.roundtrip();
+    assert!(desktop.with(|desk| desk.asked.is_empty()));
+}
+
+#[test]
+fn the_launchers_token_goes_to_the_window_that_the_user_waits_for() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let before = App::open(&local, "before");
+    let token = desktop.with(|desk| desk.launch());
+    api::ask(&local.api(), &api::ApiRequest::Launched(Some(token))).unwrap();
+    assert!(desktop.with(|desk| desk.asked.is_empty()));
+    let _after = App::open(&local, "after");
+    assert_eq!(asked(&desktop), Asked::Launched);
+    let _third = App::open(&local, "third");
+    assert!(desktop.with(|desk| desk.asked.is_empty()));
+    drop(before);
+}
+
+#[test]
+fn the_screen_stays_on_as_long_as_an_app_wants() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let mut app = App::open(&local, "video");
+    let handle = app.queue.handle();
+    let manager: ZwpIdleInhibitManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let inhibitor = manager.create_inhibitor(&app.surface, &handle, ());
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Awake(true));
+    inhibitor.destroy();
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Awake(false));
+    // It ends with its app.
+    let _inhibitor = manager.create_inhibitor(&app.surface, &handle, ());
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Awake(true));
+    drop(app);
+    eventually("no window", || desktop.with(|desk| desk.windows().is_empty()).then_some(()));
+}
+
+#[test]
+fn icons_are_the_apps_own() {
+    let desktop = Desktop::start(Offers::default());
+    let mut agent = Agent::start(Screen::Wayland(&desktop.socket()));
+    agent.toplevel(1, "a window", |_| {});
+    agent.until("a configure", |e| matches!(e, Event::ConfigureToplevel { .. }).then_some(()));
+    agent.paint(1, Size::new(300, 200), RED);
+    let icon = |width: u32, height: u32| {
+        let size = Size::new(width, height);
+        Icon { size, pixels: (0..4 * width * height).map(|n| u8::try_from(n % 251).unwrap()).collect() }
+    };
+    // One that is not square is none to a desktop.
+    for (icons, want) in [
+        (vec![icon(16, 16), icon(30, 20), icon(48, 48)], (vec![16, 48], icon(16, 16).pixels)),
+        (vec![icon(48, 48)], (vec![48], icon(48, 48).pixels)),
+        (vec![icon(16, 16)], (vec![16], icon(16, 16).pixels)),
+        (Vec::new(), (Vec::new(), Vec::new())),
+    ] {
+        agent.send(&Request::Icons { surface: SurfaceId(1), icons });
+        eventually("icons", || (desktop.with(|desk| desk.icons.clone()) == want).then_some(()));
+    }
+    agent.send(&Request::RoleGone { surface: SurfaceId(1) });
+    eventually("no window", || desktop.with(|desk| desk.windows().is_empty()).then_some(()));
+    // The desktop has not thrown the windows out for it.
+    agent.toplevel(2, "another", |_| {});
+    eventually("another window", || desktop.with(|desk| desk.windows().len() == 1).then_some(()));
+}
+
+#[test]
+fn apps_draw_at_the_scale_of_the_monitor_that_they_are_on() {
+    let desktop = Desktop::start(Offers { scale_120: 150, ..Offers::default() });
+    let local = local(&desktop);
+    let mut app = App::open(&local, "crisp");
+    let handle = app.queue.handle();
+    let manager: WpFractionalScaleManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    manager.get_fractional_scale(&app.surface, &handle, ());
+    for scale in [150, 240, 180, 120] {
+        desktop.with(move |desk| desk.rescale(scale));
+        eventually(&format!("a scale of {scale}"), || {
+            app.roundtrip();
+            (app.seen.scale == Some(scale) && app.seen.whole == Some(scale.div_ceil(120))).then_some(())
+        });
+        // What is on the screen has the screen's pixels.
+        eventually(&format!("content at {scale}"), || {
+            desktop.with(move |desk| desk.densities().contains(&scale)).then_some(())
+        });
+    }
+}
+
+impl Dispatch<WlRegistry, GlobalListContents> for Seen {
+    fn event(
+        _: &mut Self,
+        _: &WlRegistry,
+        _: wl_registry::Event,
+        _: &GlobalListContents,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+    }
+}
+
+impl Dispatch<XdgWmBase, ()> for Seen {
+    fn event(
+        _: &mut Self,
+        wm_base: &XdgWmBase,
+        event: xdg_wm_base::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_wm_base::Event::Ping { serial } = event {
+            wm_base.pong(serial);
+        }
+    }
+}
+
+impl Dispatch<XdgSurface, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        xdg: &XdgSurface,
+        event: xdg_surface::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_surface::Event::Configure { serial } = event {
+            xdg.ack_configure(serial);
+            seen.configured = true;
+        }
+    }
+}
+
+impl Dispatch<WpFractionalScaleV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &WpFractionalScaleV1,
+        event: wp_fractional_scale_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wp_fractional_scale_v1::Event::PreferredScale { scale } = event {
+            seen.scale = Some(scale);
+        }
+    }
+}
+
+impl Dispatch<WlSurface, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &WlSurface,
+        event: wl_surface::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_surface::Event::PreferredBufferScale { factor } = event {
+            seen.whole = Some(factor.unsigned_abs());
+        }
+    }
+}
+
+impl Dispatch<WlPointer, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &WlPointer,
+        event: wl_pointer::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_pointer::Event::Button { serial, .. } = event {
+            seen.press = Some(serial);
+        }
+    }
+}
+
+impl Dispatch<WlKeyboard, ()> for Seen {
+    fn event(
+        _: &mut Self,
+        _: &WlKeyboard,
+        _: wl_keyboard::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+    }
+}
+
+impl Dispatch<WlSeat, ()> for Seen {
+    fn event(_: &mut Self, _: &WlSeat, _: wl_seat::Event, (): &(), _: &Connection, _: &QueueHandle<Self>) {}
+}
+
+impl Dispatch<XdgActivationTokenV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &XdgActivationTokenV1,
+        event: xdg_activation_token_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_activation_token_v1::Event::Done { token } = event {
+            seen.token = Some(token);
+        }
+    }
+}
+
+delegate_noop!(Seen: WlCompositor);
+delegate_noop!(Seen: WlShmPool);
+delegate_noop!(Seen: XdgActivationV1);
+delegate_noop!(Seen: ZwpIdleInhibitManagerV1);
+delegate_noop!(Seen: ZwpIdleInhibitorV1);
+delegate_noop!(Seen: ignore WlBuffer);
+delegate_noop!(Seen: ignore WlShm);
+delegate_noop!(Seen: WpFractionalScaleManagerV1);
+delegate_noop!(Seen: ignore XdgToplevel);
