@@ -275,6 +275,7 @@ impl Agent {
         x11::turn(self);
         export::flush(self);
         cursor::say(self);
+        inject::constraint::say(self);
         let flushed = self.display.flush();
         self.judge(Source::Display, flushed);
         let flushed = self.control.flush();

@@ -68,6 +68,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
         Event::Shown { surface, outputs, scale_120 } => {
             output::shown(agent, surface, Shown { outputs, scale_120 });
         }
+        Event::Constrained { surface, held } => inject::constraint::answered(agent, surface, held),
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));

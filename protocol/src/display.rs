@@ -484,6 +484,22 @@ pub enum Request {
     Counters(AgentCounters),
     /// The agent asks for outputs, keymap and focus again.
     SayAgain,
+    /// The pointer is to be held in a window while it is there (`zwp_pointer_constraints_v1`), or no more.
+    Constrain {
+        /// The root surface of the window.
+        surface: SurfaceId,
+        /// How; `None` lets it go.
+        how: Option<Constraint>,
+    },
+}
+
+/// How a pointer is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Constraint {
+    /// At its place; only how far it is moved is told.
+    Locked,
+    /// Within the window.
+    Confined,
 }
 
 /// States of a toplevel, as bits (`xdg_toplevel.state`).
@@ -621,6 +637,13 @@ pub enum Event {
         /// The scale that its surfaces are to be drawn at, times 120.
         scale_120: u32,
     },
+    /// The pointer is held as [`Request::Constrain`] asked for, or no more.
+    Constrained {
+        /// The root surface of the window.
+        surface: SurfaceId,
+        /// Whether it is.
+        held: bool,
+    },
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -674,6 +697,7 @@ impl Message for Request {
             | Self::Cursor(Cursor::Hidden)
             | Self::Counters(_)
             | Self::Pong { .. }
+            | Self::Constrain { .. }
             | Self::SayAgain => Ok(()),
         }
     }
@@ -712,6 +736,7 @@ impl Message for Event {
             | Self::Release { .. }
             | Self::Frame { .. }
             | Self::Refresh { .. }
+            | Self::Constrained { .. }
             | Self::QueryCounters => Ok(()),
         }
     }

@@ -116,6 +116,15 @@ pub enum InputEvent {
         /// Down is positive.
         vertical: Scroll,
     },
+    /// How far the pointer is moved, whether its place changes or not (`zwp_relative_pointer_v1`); while a window has it held.
+    PointerRelative {
+        /// When, in microseconds.
+        time_us: u64,
+        /// Logical pixels to the right and down, as the desktop moves a pointer.
+        delta: (f64, f64),
+        /// The same, as the device moved.
+        unaccelerated: (f64, f64),
+    },
 }
 
 impl InputEvent {
@@ -138,6 +147,10 @@ impl InputEvent {
             Self::PointerButton { button, .. } => Invalid::unless(*button < 0x2ff, "button"),
             Self::PointerAxis { horizontal, vertical, .. } => {
                 Invalid::unless(near(horizontal.pixels) && near(vertical.pixels), "scroll")
+            }
+            Self::PointerRelative { delta, unaccelerated, .. } => {
+                let all = [delta.0, delta.1, unaccelerated.0, unaccelerated.1];
+                Invalid::unless(all.into_iter().all(near), "pointer movement")
             }
             Self::KeyboardLeave | Self::PointerLeave | Self::Modifiers(_) => Ok(()),
         }

@@ -143,6 +143,8 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(surface, rects)| Request::Shape { surface, rects }),
         (surface(), any::<u32>()).prop_map(|(surface, serial)| Request::Pong { surface, serial }),
         (surface(), point()).prop_map(|(surface, at)| Request::Act { surface, act: Act::WindowMenu(at) }),
+        (surface(), option::of(Just(Constraint::Locked)))
+            .prop_map(|(surface, how)| Request::Constrain { surface, how }),
         (surface(), point())
             .prop_map(|(surface, hotspot)| Request::Cursor(Cursor::Surface { surface, hotspot })),
         any::<[u64; 5]>().prop_map(|[commits, copied_bytes, socket_bytes, cpu_micros, resident_bytes]| {
@@ -198,6 +200,7 @@ fn event() -> impl Strategy<Value = Event> {
         (surface(), any::<u32>()).prop_map(|(surface, serial)| Event::Ping { surface, serial }),
         surface().prop_map(|surface| Event::Kill { surface }),
         (surface(), point()).prop_map(|(surface, at)| Event::Place { surface, at }),
+        (surface(), any::<bool>()).prop_map(|(surface, held)| Event::Constrained { surface, held }),
         (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
             .prop_map(|(surface, outputs, scale_120)| Event::Shown { surface, outputs, scale_120 }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
@@ -330,6 +333,12 @@ fn fields_out_of_their_limits_are_refused() {
         reposition: None,
     }));
     refused(buffer(u64::MAX));
+    let wild =
+        InputEvent::PointerRelative { time_us: 0, delta: (0.0, f64::INFINITY), unaccelerated: (0.0, 0.0) };
+    let bytes = framing::encode(&Event::Input(wild)).unwrap();
+    assert!(framing::decode::<Event>(&bytes[framing::HEADER..]).is_err());
+    let nowhere = Event::Shown { surface: SurfaceId(1), outputs: vec![99], scale_120: 120 };
+    assert!(framing::decode::<Event>(&framing::encode(&nowhere).unwrap()[framing::HEADER..]).is_err());
     let nan = InputEvent::PointerMotion { time_ms: 0, x: f64::NAN, y: 0.0 };
     let bytes = framing::encode(&Event::Input(nan)).unwrap();
     assert!(framing::decode::<Event>(&bytes[framing::HEADER..]).is_err());

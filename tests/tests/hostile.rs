@@ -223,6 +223,10 @@ fn random_request(r: &mut Random, numbers: &mut u64) -> Request {
         33 => random_icons(r),
         34 | 35 => Request::Shape { surface, rects: Some(r.rects(40)).filter(|_| !r.chance(4)) },
         36 => Request::Pong { surface, serial: r.below(9) },
+        38 => Request::Constrain {
+            surface,
+            how: r.pick(&[None, Some(Constraint::Locked), Some(Constraint::Confined)]),
+        },
         37 => Request::Counters(AgentCounters { commits: r.next(), ..AgentCounters::default() }),
         _ => Request::SayAgain,
     }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use common::compositor::{Asked, Desktop, FIRST, LEFT, Offers};
+use common::compositor::{Asked, Desktop, FIRST, Held, LEFT, Offers};
 use common::scripted::{Agent, RED, Screen};
 use common::{Local, eventually};
 use inlay::windows::api;
@@ -32,6 +32,19 @@ use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_v1:
 };
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
+use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_confined_pointer_v1::{
+    self, ZwpConfinedPointerV1,
+};
+use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_locked_pointer_v1::{
+    self, ZwpLockedPointerV1,
+};
+use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_pointer_constraints_v1::{
+    Lifetime, ZwpPointerConstraintsV1,
+};
+use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_manager_v1::ZwpRelativePointerManagerV1;
+use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_v1::{
+    self, ZwpRelativePointerV1,
+};
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_token_v1::{self, XdgActivationTokenV1};
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
@@ -44,6 +57,7 @@ struct App {
     seen: Seen,
     globals: wayland_client::globals::GlobalList,
     seat: WlSeat,
+    pointer: WlPointer,
     surface: WlSurface,
     _toplevel: XdgToplevel,
 }
@@ -55,6 +69,13 @@ struct Seen {
     /// The serial of the newest press.
     press: Option<u32>,
     token: Option<String>,
+    /// Whether it has the pointer held.
+    held: Option<bool>,
+    /// Where the pointer is.
+    at: (f64, f64),
+    /// How far it was moved in all, and the device.
+    moved: (f64, f64),
+    device: (f64, f64),
     /// The scale to draw at times 120, and rounded up.
     scale: Option<u32>,
     whole: Option<u32>,
@@ -70,7 +91,7 @@ impl App {
         let wm_base: XdgWmBase = globals.bind(&handle, 1..=3, ()).unwrap();
         let shm: WlShm = globals.bind(&handle, 1..=1, ()).unwrap();
         let seat: WlSeat = globals.bind(&handle, 1..=7, ()).unwrap();
-        seat.get_pointer(&handle, ());
+        let pointer = seat.get_pointer(&handle, ());
         seat.get_keyboard(&handle, ());
         let surface = compositor.create_surface(&handle, ());
         let xdg = wm_base.get_xdg_surface(&surface, &handle, ());
@@ -89,7 +110,7 @@ impl App {
         surface.commit();
         queue.roundtrip(&mut seen).unwrap();
         local.window(title);
-        Self { queue, seen, globals, seat, surface, _toplevel: toplevel }
+        Self { queue, seen, globals, seat, pointer, surface, _toplevel: toplevel }
     }
 
     fn roundtrip(&mut self) {
@@ -127,7 +148,7 @@ fn an_app_gets_the_focus_for_what_the_user_did_and_else_attention() {
     let mut second = App::open(&local, "second");
     // A click into the first window, on whose account it has the second one raised.
     desktop.with(|desk| {
-        desk.point(FIRST.0 + 50, FIRST.1 + 35 + 50);
+        desk.point(FIRST.0 + 50, FIRST.1 + 50);
         desk.click(LEFT);
     });
     let serial = eventually("the click", || {
@@ -183,6 +204,63 @@ fn the_screen_stays_on_as_long_as_an_app_wants() {
     assert_eq!(asked(&desktop), Asked::Awake(true));
     drop(app);
     eventually("no window", || desktop.with(|desk| desk.windows().is_empty()).then_some(()));
+}
+
+#[test]
+fn a_game_locks_the_pointer_and_hears_how_far_it_is_moved() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let mut app = App::open(&local, "game");
+    let handle = app.queue.handle();
+    let constraints: ZwpPointerConstraintsV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let manager: ZwpRelativePointerManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    manager.get_relative_pointer(&app.pointer, &handle, ());
+    let locked =
+        constraints.lock_pointer(&app.surface, &app.pointer, None, Lifetime::Persistent, &handle, ());
+    app.roundtrip();
+    assert_eq!(desktop.with(|desk| desk.held()), None, "the pointer is elsewhere");
+
+    desktop.with(|desk| desk.point(FIRST.0 + 50, FIRST.1 + 40));
+    eventually("a locked pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(true) && desktop.with(|desk| desk.held()) == Some(Held::Locked)).then_some(())
+    });
+    let before = app.seen.at;
+    for _ in 0..3 {
+        desktop.with(|desk| desk.push(500, -20));
+    }
+    eventually("the movement", || {
+        app.roundtrip();
+        (app.seen.moved == (1500.0, -60.0) && app.seen.device == (750.0, -30.0)).then_some(())
+    });
+    assert_eq!(app.seen.at, before, "it has not moved");
+
+    // The user takes it back, by the desktop.
+    desktop.with(|desk| desk.let_go());
+    eventually("a free pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(false)).then_some(())
+    });
+    locked.destroy();
+    app.roundtrip();
+    desktop.with(|desk| desk.push(5, 5));
+    eventually("its new place", || {
+        app.roundtrip();
+        (app.seen.at == (55.0, 45.0)).then_some(())
+    });
+    // Nothing more is told than the place.
+    assert_eq!(app.seen.moved, (1500.0, -60.0));
+
+    let confined =
+        constraints.confine_pointer(&app.surface, &app.pointer, None, Lifetime::Oneshot, &handle, ());
+    eventually("a confined pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(true) && desktop.with(|desk| desk.held()) == Some(Held::Confined))
+            .then_some(())
+    });
+    confined.destroy();
+    app.roundtrip();
+    eventually("a free pointer", || desktop.with(|desk| desk.held().is_none()).then_some(()));
 }
 
 #[test]
@@ -316,8 +394,53 @@ impl Dispatch<WlPointer, ()> for Seen {
         _: &Connection,
         _: &QueueHandle<Self>,
     ) {
-        if let wl_pointer::Event::Button { serial, .. } = event {
-            seen.press = Some(serial);
+        match event {
+            wl_pointer::Event::Button { serial, .. } => seen.press = Some(serial),
+            wl_pointer::Event::Enter { surface_x: x, surface_y: y, .. }
+            | wl_pointer::Event::Motion { surface_x: x, surface_y: y, .. } => seen.at = (x, y),
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<ZwpLockedPointerV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &ZwpLockedPointerV1,
+        event: zwp_locked_pointer_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        seen.held = Some(matches!(event, zwp_locked_pointer_v1::Event::Locked));
+    }
+}
+
+impl Dispatch<ZwpConfinedPointerV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &ZwpConfinedPointerV1,
+        event: zwp_confined_pointer_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        seen.held = Some(matches!(event, zwp_confined_pointer_v1::Event::Confined));
+    }
+}
+
+impl Dispatch<ZwpRelativePointerV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &ZwpRelativePointerV1,
+        event: zwp_relative_pointer_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let zwp_relative_pointer_v1::Event::RelativeMotion { dx, dy, dx_unaccel, dy_unaccel, .. } = event {
+            seen.moved = (seen.moved.0 + dx, seen.moved.1 + dy);
+            seen.device = (seen.device.0 + dx_unaccel, seen.device.1 + dy_unaccel);
         }
     }
 }
@@ -358,6 +481,8 @@ delegate_noop!(Seen: WlShmPool);
 delegate_noop!(Seen: XdgActivationV1);
 delegate_noop!(Seen: ZwpIdleInhibitManagerV1);
 delegate_noop!(Seen: ZwpIdleInhibitorV1);
+delegate_noop!(Seen: ZwpPointerConstraintsV1);
+delegate_noop!(Seen: ZwpRelativePointerManagerV1);
 delegate_noop!(Seen: ignore WlBuffer);
 delegate_noop!(Seen: ignore WlShm);
 delegate_noop!(Seen: WpFractionalScaleManagerV1);

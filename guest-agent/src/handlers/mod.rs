@@ -19,6 +19,8 @@ use smithay::wayland::cursor_shape::CursorShapeManagerState;
 use smithay::wayland::fractional_scale::FractionalScaleManagerState;
 use smithay::wayland::idle_inhibit::IdleInhibitManagerState;
 use smithay::wayland::output::OutputManagerState;
+use smithay::wayland::pointer_constraints::PointerConstraintsState;
+use smithay::wayland::relative_pointer::RelativePointerManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
 use smithay::wayland::shell::xdg::XdgShellState;
@@ -44,6 +46,8 @@ pub struct Protocols {
     /// `xdg_activation_v1`.
     pub activation: XdgActivationState,
     _idle_inhibit: IdleInhibitManagerState,
+    _constraints: PointerConstraintsState,
+    _relative_pointer: RelativePointerManagerState,
     _decoration: XdgDecorationState,
     _viewporter: ViewporterState,
     _cursor_shape: CursorShapeManagerState,
@@ -63,6 +67,8 @@ impl Protocols {
             primary_selection: PrimarySelectionState::new::<Agent>(display),
             activation: XdgActivationState::new::<Agent>(display),
             _idle_inhibit: IdleInhibitManagerState::new::<Agent>(display),
+            _constraints: PointerConstraintsState::new::<Agent>(display),
+            _relative_pointer: RelativePointerManagerState::new::<Agent>(display),
             _decoration: XdgDecorationState::new::<Agent>(display),
             _viewporter: ViewporterState::new::<Agent>(display),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),

@@ -1,12 +1,13 @@
 //! Input of the host into the seat. Input path, hop 3 of 4: hop 2 is the host's session, hop 4 the app.
 
+pub mod constraint;
 pub mod focus;
 pub mod keyboard;
 pub mod pointer;
 
 use std::collections::BTreeSet;
 
-use inlay_protocol::display::SurfaceId;
+use inlay_protocol::display::{Constraint, SurfaceId};
 use inlay_protocol::input::InputEvent;
 use smithay::input::keyboard::{KeyboardHandle, xkb};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
@@ -27,6 +28,8 @@ pub struct InputState {
     pub buttons: BTreeSet<u32>,
     /// The window that the pointer entered.
     pub pointer_root: Option<SurfaceId>,
+    /// What the host was asked for: how the pointer is held in a window.
+    pub constraint: Option<(SurfaceId, Constraint)>,
     /// Time of the newest event that had one.
     pub last_ms: u32,
 }
@@ -67,6 +70,9 @@ pub fn handle(agent: &mut Agent, event: InputEvent) {
         InputEvent::PointerAxis { time_ms, source, horizontal, vertical } => {
             pointer::axis(agent, wire_ms(time_ms), source, horizontal, vertical);
         }
+        InputEvent::PointerRelative { time_us, delta, unaccelerated } => {
+            pointer::relative(agent, time_us, delta, unaccelerated);
+        }
     }
 }
 
@@ -74,6 +80,7 @@ pub fn handle(agent: &mut Agent, event: InputEvent) {
 pub fn disconnected(agent: &mut Agent) {
     keyboard::leave(agent);
     pointer::leave(agent);
+    agent.input.constraint = None;
 }
 
 /// A surface is gone.

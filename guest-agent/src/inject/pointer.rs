@@ -8,7 +8,7 @@ use inlay_protocol::display::{Child, SurfaceId};
 use inlay_protocol::geometry::Point as Place;
 use inlay_protocol::input::{AxisSource, Scroll};
 use smithay::backend::input::{Axis, AxisSource as SeatSource, ButtonState};
-use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
+use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent, RelativeMotionEvent};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Point, SERIAL_COUNTER};
 use smithay::wayland::compositor::{SurfaceAttributes, with_states};
@@ -57,6 +57,15 @@ pub fn motion(agent: &mut Agent, time: u32, x: f64, y: f64) {
     let focus = root.and_then(|(_, root)| under(agent, &root, origin, location, 0));
     let serial = SERIAL_COUNTER.next_serial();
     pointer.motion(agent, focus, &MotionEvent { location, serial, time });
+    pointer.frame(agent);
+}
+
+/// It is moved, whether its place changes or not.
+pub fn relative(agent: &mut Agent, utime: u64, delta: (f64, f64), unaccelerated: (f64, f64)) {
+    let Some(pointer) = agent.seat.get_pointer() else { return };
+    let focus = pointer.current_focus().map(|surface| (surface, At::default()));
+    let event = RelativeMotionEvent { delta: delta.into(), delta_unaccel: unaccelerated.into(), utime };
+    pointer.relative_motion(agent, focus, &event);
     pointer.frame(agent);
 }
 

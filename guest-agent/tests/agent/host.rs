@@ -293,7 +293,11 @@ impl Host {
             Request::Shape { surface, rects } => {
                 self.shapes.insert(*surface, rects.clone());
             }
-            Request::Act { .. } | Request::Cursor(_) | Request::Pong { .. } | Request::SayAgain => {}
+            Request::Act { .. }
+            | Request::Cursor(_)
+            | Request::Pong { .. }
+            | Request::Constrain { .. }
+            | Request::SayAgain => {}
         }
         self.requests.push(request);
     }

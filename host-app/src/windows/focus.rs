@@ -85,6 +85,7 @@ impl Focus {
             }
             InputEvent::PointerLeave => self.pointed.take().is_some(),
             InputEvent::PointerMotion { .. }
+            | InputEvent::PointerRelative { .. }
             | InputEvent::PointerButton { .. }
             | InputEvent::PointerAxis { .. } => self.pointed.is_some(),
             InputEvent::Keymap(_)

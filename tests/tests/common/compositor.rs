@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smithay::input::keyboard::{FilterResult, XkbConfig};
-use smithay::input::pointer::{ButtonEvent, CursorImageStatus, MotionEvent};
+use smithay::input::pointer::{
+    ButtonEvent, CursorImageStatus, MotionEvent, PointerHandle, RelativeMotionEvent,
+};
 use smithay::input::{Seat, SeatHandler, SeatState};
 use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode as Frames;
@@ -35,6 +37,10 @@ use smithay::wayland::fractional_scale::{
 };
 use smithay::wayland::idle_inhibit::{IdleInhibitHandler, IdleInhibitManagerState};
 use smithay::wayland::output::OutputHandler;
+use smithay::wayland::pointer_constraints::{
+    PointerConstraint, PointerConstraintsHandler, PointerConstraintsState, with_pointer_constraint,
+};
+use smithay::wayland::relative_pointer::RelativePointerManagerState;
 use smithay::wayland::shell::xdg::decoration::{XdgDecorationHandler, XdgDecorationState};
 use smithay::wayland::shell::xdg::{
     PopupSurface, PositionerState, SurfaceCachedState, ToplevelSurface, XdgShellHandler, XdgShellState,
@@ -94,6 +100,13 @@ pub enum Asked {
     Launched,
     /// The screen on, or no more.
     Awake(bool),
+}
+
+/// How a window has the pointer held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Locked,
+    Confined,
 }
 
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
@@ -251,6 +264,8 @@ impl Desk {
         ViewporterState::new::<Self>(display);
         XdgToplevelIconManager::new::<Self>(display);
         IdleInhibitManagerState::new::<Self>(display);
+        PointerConstraintsState::new::<Self>(display);
+        RelativePointerManagerState::new::<Self>(display);
         Self {
             display: display.clone(),
             offers,
@@ -370,6 +385,42 @@ impl Desk {
         let pointer = self.seat.get_pointer().unwrap();
         pointer.motion(self, focus, &MotionEvent { location, serial: SERIAL_COUNTER.next_serial(), time });
         pointer.frame(self);
+    }
+
+    /// Moves the device by so much, which moves the pointer unless a window has it locked.
+    pub fn push(&mut self, x: i32, y: i32) {
+        let pointer = self.seat.get_pointer().unwrap();
+        let delta = Point::<i32, Logical>::from((x, y)).to_f64();
+        let delta_unaccel = delta.upscale(0.5);
+        let focus = self.under(pointer.current_location());
+        let utime = u64::from(self.now()) * 1000;
+        pointer.relative_motion(self, focus, &RelativeMotionEvent { delta, delta_unaccel, utime });
+        if !matches!(self.held(), Some(Held::Locked)) {
+            let at = (pointer.current_location() + delta).to_i32_round();
+            self.point(at.x, at.y);
+        } else {
+            pointer.frame(self);
+        }
+    }
+
+    /// How the window under the pointer has it held.
+    pub fn held(&self) -> Option<Held> {
+        let pointer = self.seat.get_pointer()?;
+        let focus = pointer.current_focus()?;
+        with_pointer_constraint(&focus, &pointer, |constraint| {
+            let constraint = constraint.filter(|constraint| constraint.is_active())?;
+            Some(match &*constraint {
+                PointerConstraint::Locked(_) => Held::Locked,
+                PointerConstraint::Confined(_) => Held::Confined,
+            })
+        })
+    }
+
+    /// Lets the pointer go, whatever the window wants.
+    pub fn let_go(&mut self) {
+        let pointer = self.seat.get_pointer().unwrap();
+        let focus = pointer.current_focus().unwrap();
+        with_pointer_constraint(&focus, &pointer, |constraint| constraint.unwrap().deactivate());
     }
 
     /// Presses or lifts a button.
@@ -685,6 +736,16 @@ impl IdleInhibitHandler for Desk {
     }
 }
 
+impl PointerConstraintsHandler for Desk {
+    fn new_constraint(&mut self, surface: &WlSurface, pointer: &PointerHandle<Self>) {
+        if pointer.current_focus().as_ref() == Some(surface) {
+            with_pointer_constraint(surface, pointer, |constraint| constraint.unwrap().activate());
+        }
+    }
+
+    fn cursor_position_hint(&mut self, _: &WlSurface, _: &PointerHandle<Self>, _: Point<f64, Logical>) {}
+}
+
 impl SeatHandler for Desk {
     type KeyboardFocus = WlSurface;
     type PointerFocus = WlSurface;
@@ -722,3 +783,5 @@ smithay::delegate_output!(Desk);
 smithay::delegate_xdg_activation!(Desk);
 smithay::delegate_xdg_toplevel_icon!(Desk);
 smithay::delegate_idle_inhibit!(Desk);
+smithay::delegate_pointer_constraints!(Desk);
+smithay::delegate_relative_pointer!(Desk);

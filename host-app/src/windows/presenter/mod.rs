@@ -11,7 +11,7 @@ pub mod x11;
 use std::os::fd::BorrowedFd;
 
 use inlay_protocol::display::{
-    Act, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
+    Act, Constraint, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
 };
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
@@ -233,6 +233,13 @@ pub enum HostEvent {
         /// The scale times 120.
         scale_120: u32,
     },
+    /// The pointer is held in a window as [`Presenter::constrain`] asked for, or no more.
+    Constrained {
+        /// Which.
+        window: SurfaceId,
+        /// Whether it is.
+        held: bool,
+    },
     /// A window can or cannot be seen.
     Visible {
         /// Which.
@@ -384,6 +391,9 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Does what an app asked for.
     fn act(&mut self, window: SurfaceId, act: Act);
+
+    /// Has the pointer held in a window while it is there and has the focus, or no more; [`HostEvent::Constrained`] says when it is.
+    fn constrain(&mut self, _window: SurfaceId, _how: Option<Constraint>) {}
 
     /// Changes the pointer image over all our windows.
     fn set_cursor(&mut self, image: Image);

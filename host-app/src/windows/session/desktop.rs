@@ -69,6 +69,9 @@ impl Session {
                 }
             }
             HostEvent::Shown { window, outputs, scale_120 } => self.shown(window, outputs, scale_120)?,
+            HostEvent::Constrained { window, held } => {
+                self.tell(&Event::Constrained { surface: window, held })?;
+            }
             HostEvent::Exposed { window } => {
                 if let Some(w) = self.windows.get_mut(&window) {
                     w.dirty = true;

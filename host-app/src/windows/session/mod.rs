@@ -307,6 +307,7 @@ impl Session {
             Request::Shape { surface, rects } => self.shape(surface, rects),
             Request::Pong { surface, serial } => self.pong(surface, serial, tools.dialogs),
             Request::Counters(counters) => self.agent_counters = Some(counters),
+            Request::Constrain { surface, how } => self.constrain(surface, how, tools),
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }
         Ok(())

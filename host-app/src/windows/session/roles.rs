@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Act, Event, Place, Popup, States, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Constraint, Event, Place, Popup, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
@@ -333,19 +333,30 @@ impl Session {
         None
     }
 
+    /// Whether the desktop may be bothered once more at this time.
+    fn may_act(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.acts.0) >= ACT_TIME {
+            self.acts = (now, 0);
+        }
+        self.acts.1 += 1;
+        if self.acts.1 == ACTS + 1 {
+            tracing::warn!("the agent has windows moved and resized too often");
+        }
+        self.acts.1 <= ACTS
+    }
+
+    /// The pointer is to be held in a window, as the desktop sees fit.
+    pub(super) fn constrain(&mut self, surface: SurfaceId, how: Option<Constraint>, tools: &mut Tools<'_>) {
+        if self.is_open(surface) && (how.is_none() || self.may_act()) {
+            tools.presenter.constrain(surface, how);
+        }
+    }
+
     pub(super) fn act(&mut self, surface: SurfaceId, act: Act, tools: &mut Tools<'_>) {
         let open = self.is_open(surface);
-        if open || self.decides {
-            let now = Instant::now();
-            if now.duration_since(self.acts.0) >= ACT_TIME {
-                self.acts = (now, 0);
-            }
-            self.acts.1 += 1;
-            if self.acts.1 <= ACTS {
-                tools.presenter.act(surface, act);
-            } else if self.acts.1 == ACTS + 1 {
-                tracing::warn!("the agent has windows moved and resized too often");
-            }
+        if (open || self.decides) && self.may_act() {
+            tools.presenter.act(surface, act);
         }
         if !open && self.windows.contains_key(&surface) {
             let early = self.early.entry(surface).or_default();

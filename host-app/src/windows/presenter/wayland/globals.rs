@@ -13,6 +13,8 @@ use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_manager_v1:
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
+use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_pointer_constraints_v1::ZwpPointerConstraintsV1;
+use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_manager_v1::ZwpRelativePointerManagerV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
@@ -41,6 +43,8 @@ pub struct Globals {
     pub activation: Option<XdgActivationV1>,
     pub icons: Option<XdgToplevelIconManagerV1>,
     pub idle_inhibit: Option<ZwpIdleInhibitManagerV1>,
+    pub constraints: Option<ZwpPointerConstraintsV1>,
+    pub relative_pointer: Option<ZwpRelativePointerManagerV1>,
     /// The first seat: the one that windows are used with.
     pub seat: Option<(u32, WlSeat)>,
 }
@@ -58,6 +62,8 @@ impl Globals {
             activation: list.bind(handle, 1..=1, ()).ok(),
             icons: list.bind(handle, 1..=1, ()).ok(),
             idle_inhibit: list.bind(handle, 1..=1, ()).ok(),
+            constraints: list.bind(handle, 1..=1, ()).ok(),
+            relative_pointer: list.bind(handle, 1..=1, ()).ok(),
             compositor: list.bind(handle, 4..=6, ()).with_context(|| format!("{lacks} wl_compositor 4"))?,
             wm_base: list.bind(handle, 1..=6, ()).with_context(|| format!("{lacks} xdg_wm_base"))?,
             shm,
@@ -169,3 +175,5 @@ delegate_noop!(State: ignore XdgToplevelIconManagerV1);
 delegate_noop!(State: XdgToplevelIconV1);
 delegate_noop!(State: ZwpIdleInhibitManagerV1);
 delegate_noop!(State: ZwpIdleInhibitorV1);
+delegate_noop!(State: ZwpPointerConstraintsV1);
+delegate_noop!(State: ZwpRelativePointerManagerV1);

@@ -5,12 +5,13 @@
 //! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
 //! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
 //!                                                              decor.rs    title and edges where the desktop draws none
-//!                                                              activation.rs, icons.rs, cursor.rs
+//!                                                              activation.rs, constraint.rs, icons.rs, cursor.rs
 //! ```
 //! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
 //! (acknowledgement, geometry, scale, frame callback) is requested just before.
 
 mod activation;
+mod constraint;
 mod cursor;
 mod decor;
 mod frame;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wayland_client::backend::WaylandError;
@@ -271,6 +272,11 @@ impl Presenter for Wayland {
     fn act(&mut self, window: SurfaceId, act: Act) {
         self.state.make_room();
         self.state.act(window, act);
+    }
+
+    fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
+        self.state.make_room();
+        self.state.constrain(window, how);
     }
 
     fn set_cursor(&mut self, image: Image) {

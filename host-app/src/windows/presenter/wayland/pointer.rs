@@ -6,6 +6,7 @@ use wayland_client::protocol::wl_pointer::{self, Axis, WlPointer};
 use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle, WEnum};
+use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_v1::ZwpRelativePointerV1;
 
 use super::super::HostEvent;
 use super::State;
@@ -22,6 +23,9 @@ pub struct Pointer {
     pub inside: Option<(SurfaceId, u32)>,
     /// It is on a frame of ours.
     pub frame: Option<OnFrame>,
+    relative: Option<ZwpRelativePointerV1>,
+    /// A window has it held.
+    pub relative_wanted: bool,
     /// Buttons held, with the window in which the first of them was pressed and the serial of the newest press.
     held: Vec<u32>,
     press: Option<(SurfaceId, u32)>,
@@ -77,6 +81,8 @@ impl State {
         if self.pointer.pointer.is_none() {
             let pointer = seat.get_pointer(handle, ());
             self.cursor.follow(&pointer, &self.globals, handle);
+            let manager = self.globals.relative_pointer.as_ref();
+            self.pointer.relative = manager.map(|manager| manager.get_relative_pointer(&pointer, handle, ()));
             self.pointer.pointer = Some(pointer);
         }
     }
@@ -85,6 +91,9 @@ impl State {
     pub(super) fn drop_pointer(&mut self) {
         if let Some(pointer) = self.pointer.pointer.take() {
             self.cursor.leave();
+            if let Some(relative) = self.pointer.relative.take() {
+                relative.destroy();
+            }
             if pointer.version() >= 3 {
                 pointer.release();
             }

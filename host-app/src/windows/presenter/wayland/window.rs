@@ -20,6 +20,7 @@ use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, ResizeEdge, Stat
 
 use super::super::{Announced, HostEvent, Look};
 use super::State;
+use super::constraint::Held;
 use super::decor::{self, Frame};
 use super::icons::Picture;
 use super::popup::PopupRole;
@@ -41,6 +42,8 @@ pub struct HostWindow {
     pub serial: Option<u32>,
     /// Something was presented: it is on the screen, and popups may hang on it.
     pub mapped: bool,
+    /// The pointer is to be held in it.
+    pub held: Option<Held>,
     /// The frame callback that is waited for.
     pub callback: Option<WlCallback>,
     /// Pixels to logical pixels, in 120ths, as `wp_fractional_scale_v1` or `wl_surface` prefers it.
@@ -102,6 +105,9 @@ impl HostWindow {
     }
 
     fn destroy(self) {
+        if let Some(held) = self.held {
+            held.release();
+        }
         if let Some(fractional) = self.fractional {
             fractional.destroy();
         }
@@ -158,6 +164,7 @@ impl State {
             configured: false,
             serial: None,
             mapped: false,
+            held: None,
             callback: None,
             preferred: None,
             entered: Vec::new(),
