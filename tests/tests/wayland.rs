@@ -81,8 +81,9 @@ fn an_app_is_tiled_typed_into_resized_and_closed() {
     let whole = Rect::new(0, 0, SIZE.0, SIZE.1);
     let numbers = |line: &str| line.split(' ').filter_map(|n| n.parse::<u32>().ok()).collect::<Vec<_>>();
     let last = || Some(std::fs::read_to_string(&sizes).ok()?.lines().last()?.to_owned());
-    let first = eventually("a size of many rows", || {
-        last().filter(|line| numbers(line).first().is_some_and(|rows| *rows > 30))
+    // Not the size that it begins with before it is told another.
+    let first = eventually("a size of many columns", || {
+        last().filter(|line| numbers(line).get(1).is_some_and(|columns| *columns > 150))
     });
     assert_eq!(sway.content("terminal"), whole);
     assert_eq!(local.windows()[0].title, "terminal");
@@ -449,6 +450,8 @@ fn an_app_that_does_not_answer_can_be_forced_to_close() {
     });
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(agent.has(|e| matches!(e, Event::Kill { .. })), 0);
+    // The desktop placed it anew when it knew its size.
+    let question = sway.content("Inlay");
     // The right one of the two buttons at the lower right.
     let [right, bottom] = [question.right(), question.bottom()].map(|edge| u32::try_from(edge).unwrap());
     pointer.move_to(right - 40, bottom - 30);
