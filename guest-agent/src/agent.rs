@@ -270,7 +270,7 @@ impl Agent {
         if !self.display.is_up() && now >= self.next_idle_frame {
             self.next_idle_frame = now + IDLE_FRAME;
             let time = self.now_ms();
-            self.surfaces.iter_mut().for_each(|s| s.frame(time));
+            self.surfaces.iter_mut().for_each(|s| s.frame(time, None));
         }
         x11::turn(self);
         export::flush(self);

@@ -8,8 +8,8 @@ use smithay::wayland::compositor::get_role;
 use smithay::wayland::shell::xdg::{ToplevelState, XDG_TOPLEVEL_ROLE};
 
 use crate::agent::Agent;
-use crate::handlers::{output, xdg_shell};
-use crate::surface::{Shown, root_of};
+use crate::handlers::{output, shortcuts, xdg_shell};
+use crate::surface::{Shown, Surface, root_of};
 use crate::windows::Stage;
 use crate::{export, inject, x11};
 
@@ -69,6 +69,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
             output::shown(agent, surface, Shown { outputs, scale_120 });
         }
         Event::Constrained { surface, held } => inject::constraint::answered(agent, surface, held),
+        Event::ShortcutsInhibited { surface, inhibited } => shortcuts::answered(agent, surface, inhibited),
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));
@@ -150,11 +151,13 @@ fn configure_popup(agent: &mut Agent, id: SurfaceId, host: u32, area: Rect, repo
 /// Frame callbacks of a window's surfaces, and of all surfaces that belong to no window (cursors, drag icons).
 fn frame(agent: &mut Agent, root: SurfaceId, time_ms: u32) {
     let Some(root) = agent.surfaces.get(root).map(|s| s.wl.clone()) else { return };
-    for surface in agent.surfaces.iter_mut().filter(|s| !s.callbacks.is_empty()) {
+    let output = output::on(agent, &root);
+    let waits = |s: &&mut Surface| !s.callbacks.is_empty() || !s.feedbacks.is_empty();
+    for surface in agent.surfaces.iter_mut().filter(waits) {
         let of = root_of(&surface.wl);
         let is_window = || matches!(get_role(&of), Some(XDG_TOPLEVEL_ROLE | "xdg_popup" | x11::ROLE));
         if of == root || !is_window() {
-            surface.frame(time_ms);
+            surface.frame(time_ms, output.as_ref());
         }
     }
 }

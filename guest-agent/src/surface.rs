@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inlay_protocol::display::{Commit, SurfaceId};
+use inlay_protocol::display::{Commit, ContentType, SurfaceId};
+use smithay::output::Output;
 use smithay::reexports::wayland_server::Resource;
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
 use smithay::reexports::wayland_server::protocol::wl_callback::WlCallback;
@@ -16,6 +17,7 @@ use smithay::wayland::compositor;
 
 use crate::export::damage::{Damage, View};
 use crate::export::slots::{Layout, Slots};
+use crate::handlers::presentation::Feedbacks;
 
 /// Frame callbacks that one surface may wait for; an app that asks for more gets the oldest ones at once.
 const CALLBACKS: usize = 1024;
@@ -77,6 +79,10 @@ pub struct Surface {
     pub known: bool,
     /// Frame callbacks were added since the commit that was sent last.
     pub asks_frame: bool,
+    /// What it shows, as far as the app says.
+    pub content_type: ContentType,
+    /// What the app wants to be told of its commits.
+    pub feedbacks: Feedbacks,
     /// Where the host says that the window of this root surface is.
     pub shown: Option<Shown>,
 }
@@ -105,6 +111,8 @@ impl Surface {
             callbacks: Vec::new(),
             known: false,
             asks_frame: false,
+            content_type: ContentType::None,
+            feedbacks: Feedbacks::default(),
             shown: None,
         }
     }
@@ -119,9 +127,10 @@ impl Surface {
         }
     }
 
-    /// Tells the app that it is time for its next frame.
-    pub fn frame(&mut self, time_ms: u32) {
+    /// Tells the app that it is time for its next frame, and which of its commits were seen on the monitor; without one, none will be.
+    pub fn frame(&mut self, time_ms: u32, output: Option<&Output>) {
         self.asks_frame = false;
+        self.feedbacks.frame(output);
         self.callbacks.drain(..).for_each(|c| c.done(time_ms));
     }
 
@@ -129,6 +138,7 @@ impl Surface {
     pub fn disconnected(&mut self) {
         self.slots.disconnected();
         self.last = None;
+        self.feedbacks.clear();
         self.known = false;
         self.again = true;
         self.shown = None;

@@ -231,6 +231,24 @@ pub struct Toplevel {
     pub no_focus: bool,
     /// Whether the screen is to stay on while it is seen (`zwp_idle_inhibitor_v1`).
     pub keeps_awake: bool,
+    /// Whether it wants the keys that the desktop has shortcuts on (`zwp_keyboard_shortcuts_inhibitor_v1`).
+    pub inhibits_shortcuts: bool,
+    /// What it shows (`wp_content_type_v1`).
+    pub content_type: ContentType,
+}
+
+/// What a window shows, as far as its app says (`wp_content_type_v1`), the most demanding last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum ContentType {
+    /// Nothing in particular.
+    #[default]
+    None,
+    /// Pictures that stay as they are.
+    Photo,
+    /// A film.
+    Video,
+    /// What answers to the user at once.
+    Game,
 }
 
 /// Edges and corners as bits, as in `xdg_positioner` and `xdg_toplevel.resize`.
@@ -644,6 +662,13 @@ pub enum Event {
         /// Whether it is.
         held: bool,
     },
+    /// The desktop leaves its shortcuts to a window that asked for them ([`Toplevel::inhibits_shortcuts`]), or no more.
+    ShortcutsInhibited {
+        /// Which toplevel.
+        surface: SurfaceId,
+        /// Whether it has them.
+        inhibited: bool,
+    },
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -737,6 +762,7 @@ impl Message for Event {
             | Self::Frame { .. }
             | Self::Refresh { .. }
             | Self::Constrained { .. }
+            | Self::ShortcutsInhibited { .. }
             | Self::QueryCounters => Ok(()),
         }
     }

@@ -120,6 +120,8 @@ fn request() -> impl Strategy<Value = Request> {
                 urgent: true,
                 no_focus: false,
                 keeps_awake: true,
+                inhibits_shortcuts: true,
+                content_type: ContentType::Video,
             })
         ),
         (surface(), surface(), place, any::<bool>(), option::of(any::<u32>())).prop_map(

@@ -157,6 +157,8 @@ fn random_toplevel(r: &mut Random) -> Request {
         modal: r.chance(3),
         urgent: r.chance(3),
         keeps_awake: r.chance(3),
+        inhibits_shortcuts: r.chance(3),
+        content_type: if r.chance(2) { ContentType::None } else { ContentType::Game },
         no_focus: r.chance(3),
     })
 }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use common::compositor::{Asked, Desktop, FIRST, Held, LEFT, Offers};
+use common::compositor::{Asked, Desktop, FIRST, Held, Kind, LEFT, Offers};
 use common::scripted::{Agent, RED, Screen};
 use common::{Local, eventually};
 use inlay::windows::api;
@@ -26,12 +26,18 @@ use wayland_client::protocol::wl_shm::{self, WlShm};
 use wayland_client::protocol::wl_shm_pool::WlShmPool;
 use wayland_client::protocol::wl_surface::{self, WlSurface};
 use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
+use wayland_protocols::wp::content_type::v1::client::wp_content_type_manager_v1::WpContentTypeManagerV1;
+use wayland_protocols::wp::content_type::v1::client::wp_content_type_v1::{Type, WpContentTypeV1};
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_v1::{
     self, WpFractionalScaleV1,
 };
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
+use wayland_protocols::wp::keyboard_shortcuts_inhibit::zv1::client::zwp_keyboard_shortcuts_inhibit_manager_v1::ZwpKeyboardShortcutsInhibitManagerV1;
+use wayland_protocols::wp::keyboard_shortcuts_inhibit::zv1::client::zwp_keyboard_shortcuts_inhibitor_v1::{
+    self, ZwpKeyboardShortcutsInhibitorV1,
+};
 use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_confined_pointer_v1::{
     self, ZwpConfinedPointerV1,
 };
@@ -47,6 +53,8 @@ use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_v
 };
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_token_v1::{self, XdgActivationTokenV1};
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
+use wayland_protocols::xdg::dialog::v1::client::xdg_dialog_v1::XdgDialogV1;
+use wayland_protocols::xdg::dialog::v1::client::xdg_wm_dialog_v1::XdgWmDialogV1;
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
 use wayland_protocols::xdg::shell::client::xdg_toplevel::XdgToplevel;
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
@@ -59,7 +67,7 @@ struct App {
     seat: WlSeat,
     pointer: WlPointer,
     surface: WlSurface,
-    _toplevel: XdgToplevel,
+    toplevel: XdgToplevel,
 }
 
 /// What it was told.
@@ -69,6 +77,8 @@ struct Seen {
     /// The serial of the newest press.
     press: Option<u32>,
     token: Option<String>,
+    /// Whether it has the desktop's shortcuts.
+    shortcuts: Option<bool>,
     /// Whether it has the pointer held.
     held: Option<bool>,
     /// Where the pointer is.
@@ -110,7 +120,7 @@ impl App {
         surface.commit();
         queue.roundtrip(&mut seen).unwrap();
         local.window(title);
-        Self { queue, seen, globals, seat, pointer, surface, _toplevel: toplevel }
+        Self { queue, seen, globals, seat, pointer, surface, toplevel }
     }
 
     fn roundtrip(&mut self) {
@@ -204,6 +214,53 @@ fn the_screen_stays_on_as_long_as_an_app_wants() {
     assert_eq!(asked(&desktop), Asked::Awake(true));
     drop(app);
     eventually("no window", || desktop.with(|desk| desk.windows().is_empty()).then_some(()));
+}
+
+#[test]
+fn the_desktops_shortcuts_are_an_apps_when_the_desktop_leaves_them() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let mut app = App::open(&local, "remote");
+    let handle = app.queue.handle();
+    let manager: ZwpKeyboardShortcutsInhibitManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let inhibitor = manager.inhibit_shortcuts(&app.surface, &app.seat, &handle, ());
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Shortcuts(true));
+    assert_eq!(app.seen.shortcuts, None, "the desktop has not said");
+    for leave in [true, false, true] {
+        desktop.with(move |desk| desk.leave_shortcuts(leave));
+        eventually("the desktop's answer", || {
+            app.roundtrip();
+            (app.seen.shortcuts == Some(leave)).then_some(())
+        });
+    }
+    inhibitor.destroy();
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Shortcuts(false));
+}
+
+#[test]
+fn the_desktop_knows_dialogs_and_films() {
+    let desktop = Desktop::start(Offers::default());
+    let local = local(&desktop);
+    let mut app = App::open(&local, "film");
+    let handle = app.queue.handle();
+    let content: WpContentTypeManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let content = content.get_surface_content_type(&app.surface, &handle, ());
+    for (told, kind) in [(Type::Video, Kind::Video), (Type::Game, Kind::Game), (Type::None, Kind::None)] {
+        content.set_content_type(told);
+        app.surface.commit();
+        app.roundtrip();
+        eventually("what it shows", || (desktop.with(|desk| desk.kind(0)) == kind).then_some(()));
+    }
+    let dialogs: XdgWmDialogV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let dialog = dialogs.get_xdg_dialog(&app.toplevel, &handle, ());
+    dialog.set_modal();
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Modal(true));
+    dialog.unset_modal();
+    app.roundtrip();
+    assert_eq!(asked(&desktop), Asked::Modal(false));
 }
 
 #[test]
@@ -321,6 +378,19 @@ impl Dispatch<WlRegistry, GlobalListContents> for Seen {
         _: &Connection,
         _: &QueueHandle<Self>,
     ) {
+    }
+}
+
+impl Dispatch<ZwpKeyboardShortcutsInhibitorV1, ()> for Seen {
+    fn event(
+        seen: &mut Self,
+        _: &ZwpKeyboardShortcutsInhibitorV1,
+        event: zwp_keyboard_shortcuts_inhibitor_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        seen.shortcuts = Some(matches!(event, zwp_keyboard_shortcuts_inhibitor_v1::Event::Active));
     }
 }
 
@@ -476,6 +546,11 @@ impl Dispatch<XdgActivationTokenV1, ()> for Seen {
     }
 }
 
+delegate_noop!(Seen: ZwpKeyboardShortcutsInhibitManagerV1);
+delegate_noop!(Seen: WpContentTypeManagerV1);
+delegate_noop!(Seen: WpContentTypeV1);
+delegate_noop!(Seen: XdgWmDialogV1);
+delegate_noop!(Seen: XdgDialogV1);
 delegate_noop!(Seen: WlCompositor);
 delegate_noop!(Seen: WlShmPool);
 delegate_noop!(Seen: XdgActivationV1);

@@ -1,4 +1,4 @@
-//! The one copy in the guest: damaged rows from an app's `wl_shm` buffer into a pool buffer.
+//! The one copy in the guest: damaged rows from an app's `wl_shm` buffer into a pool buffer. A single-pixel buffer is its pixel.
 
 use inlay_protocol::display::Format;
 use inlay_protocol::geometry::{Rect, Size};
@@ -6,6 +6,7 @@ use inlay_protocol::limits;
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
 use smithay::reexports::wayland_server::protocol::wl_shm;
 use smithay::wayland::shm::{BufferAccessError, BufferData, with_buffer_contents};
+use smithay::wayland::single_pixel_buffer::get_single_pixel_buffer;
 
 use super::damage::Damage;
 use super::slots::Layout;
@@ -14,7 +15,7 @@ use crate::pool::Buffer;
 /// Why pixels of an app cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// No `wl_shm` buffer, or its pool is shorter than it claimed.
+    /// Neither a `wl_shm` nor a single-pixel buffer, or its pool is shorter than it claimed.
     #[error("the app's buffer cannot be read")]
     Access(#[from] BufferAccessError),
     /// Larger than a surface may be, or not within its pool.
@@ -25,8 +26,12 @@ pub enum CopyError {
 /// Size and format of an app's buffer.
 ///
 /// # Errors
-/// When it is no `wl_shm` buffer or out of the limits.
+/// When it is neither a `wl_shm` nor a single-pixel buffer, or out of the limits.
 pub fn layout(buffer: &WlBuffer) -> Result<Layout, CopyError> {
+    if let Ok(pixel) = get_single_pixel_buffer(buffer) {
+        let format = if pixel.has_alpha() { Format::Argb8888 } else { Format::Xrgb8888 };
+        return Ok(Layout { size: Size::new(1, 1), format });
+    }
     with_buffer_contents(buffer, |_, _, data| layout_of(&data))?.ok_or(CopyError::Bounds)
 }
 
@@ -70,6 +75,13 @@ pub fn copy(from: &WlBuffer, to: &Buffer, layout: Layout, damage: &Damage) -> Re
     if layout.bytes() > to.len() {
         return Err(CopyError::Bounds);
     }
+    if let Ok(pixel) = get_single_pixel_buffer(from) {
+        let [red, green, blue, alpha] = pixel.rgba8888();
+        let bytes = [blue, green, red, alpha];
+        // SAFETY: `to` holds the layout's bytes (checked above), which are those of one pixel at least.
+        unsafe { to.start().as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        return Ok(bytes.len() as u64);
+    }
     with_buffer_contents(from, |start, len, data| {
         let source = Source::new(&data, len).filter(|s| s.layout == layout)?;
         let bounds = Rect::of_size(layout.size);
@@ -81,6 +93,21 @@ pub fn copy(from: &WlBuffer, to: &Buffer, layout: Layout, damage: &Damage) -> Re
             copied += unsafe { copy_rect(start, source, to.start().as_ptr(), layout, rect) };
         }
         Some(copied)
+    })?
+    .ok_or(CopyError::Bounds)
+}
+
+/// All pixels of a buffer, row after row.
+///
+/// # Errors
+/// When it is no `wl_shm` buffer, or not what it was when `layout` was taken.
+pub fn pixels(from: &WlBuffer, layout: Layout) -> Result<Vec<u8>, CopyError> {
+    with_buffer_contents(from, |start, len, data| {
+        let source = Source::new(&data, len).filter(|s| s.layout == layout)?;
+        let mut pixels = vec![0; layout.bytes()];
+        // SAFETY: as in `copy`; the vector has the layout's bytes.
+        unsafe { copy_rect(start, source, pixels.as_mut_ptr(), layout, Rect::of_size(layout.size)) };
+        Some(pixels)
     })?
     .ok_or(CopyError::Bounds)
 }

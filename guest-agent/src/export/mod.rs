@@ -107,7 +107,7 @@ fn draft(agent: &mut Agent, wl: &WlSurface, stack: &[(WlSurface, Child)], is_roo
         commit.acked = own.or_else(|| agent.x11.acked(surface.id, commit.size));
         commit.geometry = commit.geometry.or_else(|| agent.x11.geometry(surface.id, commit.size));
     }
-    commit.wants_frame = !surface.callbacks.is_empty();
+    commit.wants_frame = !surface.callbacks.is_empty() || !surface.feedbacks.is_empty();
     let changed = surface.again || surface.waiting.is_some() || surface.asks_frame || {
         surface.last.as_ref().is_none_or(|last| {
             let shown = surface.view.is_some() == last.content.is_some();
@@ -148,6 +148,7 @@ fn finish(agent: &mut Agent, mut commit: Commit) -> Option<Commit> {
         }
     }
     surface.number += 1;
+    surface.feedbacks.sent(surface.number);
     commit.number = surface.number;
     surface.slots.sent(commit.number, commit.content.is_some());
     surface.again = false;
@@ -237,6 +238,7 @@ pub fn retire(agent: &mut Agent, mut surface: Surface) {
 pub fn released(agent: &mut Agent, id: SurfaceId, number: u64) {
     match agent.surfaces.get_mut(id) {
         Some(surface) => {
+            surface.feedbacks.taken(number);
             if surface.slots.released(number) {
                 agent.surfaces.mark(id);
             } else {

@@ -1,6 +1,8 @@
 //! The committed state of a surface in the protocol's words, from smithay's. Everything here comes from an app: it is brought
 //! within the limits that the host checks.
 
+use std::sync::{Mutex, PoisonError};
+
 use inlay_protocol::display::{Child, Commit, SurfaceId, Transform};
 use inlay_protocol::geometry::{Point, Rect, RectF, Size};
 use inlay_protocol::limits;
@@ -8,8 +10,8 @@ use smithay::reexports::wayland_server::protocol::wl_output;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Rectangle};
 use smithay::wayland::compositor::{
-    RectangleKind, RegionAttributes, SubsurfaceCachedState, SurfaceAttributes, SurfaceData, TraversalAction,
-    with_states, with_surface_tree_upward,
+    RectangleKind, RegionAttributes, SurfaceAttributes, SurfaceData, TraversalAction, with_states,
+    with_surface_tree_upward,
 };
 use smithay::wayland::shell::xdg::SurfaceCachedState;
 use smithay::wayland::viewporter::ViewportCachedState;
@@ -118,6 +120,31 @@ fn region_or_bounds(region: &RegionAttributes) -> Vec<Rect> {
     })
 }
 
+/// Where a subsurface is, and where it will be with its parent's next state.
+#[derive(Debug, Default)]
+struct Placed(Mutex<(Point, Option<Point>)>);
+
+/// Notes the place that a subsurface gets with its parent's next state.
+pub fn stage_place(states: &SurfaceData, at: smithay::utils::Point<i32, Logical>) {
+    states.data_map.insert_if_missing_threadsafe(Placed::default);
+    if let Some(placed) = states.data_map.get::<Placed>() {
+        placed.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(point(at.x, at.y));
+    }
+}
+
+/// Its parent's state is applied.
+pub fn place_subsurface(states: &SurfaceData) {
+    if let Some(placed) = states.data_map.get::<Placed>() {
+        let mut placed = placed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        placed.0 = placed.1.take().unwrap_or(placed.0);
+    }
+}
+
+fn placed(states: &SurfaceData) -> Point {
+    let placed = states.data_map.get::<Placed>();
+    placed.map(|placed| placed.0.lock().unwrap_or_else(PoisonError::into_inner).0).unwrap_or_default()
+}
+
 /// The stack of a surface and its subsurfaces, bottom first; empty when it has none.
 #[must_use]
 pub fn children(surface: &WlSurface) -> Vec<(WlSurface, Child)> {
@@ -132,8 +159,7 @@ pub fn children(surface: &WlSurface) -> Vec<(WlSurface, Child)> {
             if child == surface {
                 stack.push((child.clone(), Child::Itself));
             } else if let Some(id) = states.data_map.get::<SurfaceId>() {
-                let at = states.cached_state.get::<SubsurfaceCachedState>().current().location;
-                let position = point(at.x, at.y);
+                let position = placed(states);
                 stack.push((child.clone(), Child::Subsurface { surface: *id, position }));
             }
         },

@@ -13,13 +13,14 @@ use smithay::wayland::compositor::{
     self, BufferAssignment, CompositorClientState, CompositorHandler, CompositorState,
     Damage as SurfaceDamage, SubsurfaceCachedState, SurfaceAttributes, SurfaceData,
 };
+use smithay::wayland::presentation::PresentationFeedbackCachedState;
 use smithay::wayland::viewporter::ensure_viewport_valid;
 
-use super::{AppState, output};
+use super::{AppState, content_type, output};
 use crate::agent::Agent;
 use crate::export::damage::{Damage, View};
 use crate::export::{self, copy, state};
-use crate::surface::{ClientBuffer, Surface, id_of};
+use crate::surface::{ClientBuffer, Surface, id_of, root_of};
 use crate::windows;
 
 /// `wl_display.error.no_memory`.
@@ -46,17 +47,25 @@ impl CompositorHandler for Agent {
         if self.surfaces.len() >= limits::SURFACES || self.surfaces.add(surface).is_none() {
             tracing::warn!("an app makes more surfaces than the host takes");
             surface.post_error(NO_MEMORY, "too many surfaces");
+            return;
         }
+        compositor::add_pre_commit_hook::<Self, _>(surface, |_, _, surface| stage_places(surface));
     }
 
     fn commit(&mut self, wl: &WlSurface) {
         let Some(id) = id_of(wl) else { return };
         let ((scale, _), now) = (output::scale_of(self, wl), self.now_ms());
         let Some(surface) = self.surfaces.get_mut(id) else { return };
-        let attached = compositor::with_states(wl, |states| {
+        let (attached, content) = compositor::with_states(wl, |states| {
             compositor::send_surface_state(wl, states, scale, Transform::Normal);
-            take_commit(surface, states, now)
+            (take_commit(surface, states, now), content_type::of(states))
         });
+        let shows = std::mem::replace(&mut surface.content_type, content);
+        if shows != content
+            && let Some(root) = id_of(&root_of(wl))
+        {
+            self.windows.mark(root);
+        }
         place_subsurfaces(wl);
         windows::committed(self, id, attached);
         crate::cursor::committed(self, id);
@@ -78,15 +87,21 @@ impl CompositorHandler for Agent {
     }
 }
 
-/// The places of subsurfaces are applied by their parent's commit (`wl_subsurface.set_position`); smithay keeps them with the
-/// subsurface's own state, where a desynchronised one would not see them until it commits itself.
-fn place_subsurfaces(parent: &WlSurface) {
+/// The places of subsurfaces are applied with their parent's state (`wl_subsurface.set_position`); smithay applies them with the
+/// subsurface's own, so they are noted apart: here the parent commits, and they wait for its state to be applied.
+fn stage_places(parent: &WlSurface) {
     for child in compositor::get_children(parent) {
         compositor::with_states(&child, |states| {
-            let mut cached = states.cached_state.get::<SubsurfaceCachedState>();
-            let place = cached.pending().location;
-            cached.current().location = place;
+            let place = states.cached_state.get::<SubsurfaceCachedState>().pending().location;
+            state::stage_place(states, place);
         });
+    }
+}
+
+/// The parent's state is applied.
+fn place_subsurfaces(parent: &WlSurface) {
+    for child in compositor::get_children(parent) {
+        compositor::with_states(&child, state::place_subsurface);
     }
 }
 
@@ -102,6 +117,12 @@ fn take_commit(surface: &mut Surface, states: &SurfaceData, now_ms: u32) -> bool
         )
     };
     surface.add_callbacks(callbacks, now_ms);
+    let asked = {
+        let mut asked = states.cached_state.get::<PresentationFeedbackCachedState>();
+        std::mem::take(&mut asked.current().callbacks)
+    };
+    surface.asks_frame |= !asked.is_empty();
+    surface.feedbacks.committed(asked);
     match assignment {
         Some(BufferAssignment::NewBuffer(buffer)) => match copy::layout(&buffer) {
             Ok(layout) => {

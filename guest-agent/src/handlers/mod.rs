@@ -2,30 +2,40 @@
 
 pub mod activation;
 pub mod compositor;
+pub mod content_type;
 pub mod data_device;
 pub mod decoration;
+pub mod dialog;
 pub mod idle_inhibit;
 pub mod output;
 pub mod positioner;
+pub mod presentation;
 pub mod seat;
 pub mod shm;
+pub mod shortcuts;
+pub mod toplevel_icon;
 pub mod viewporter;
 pub mod xdg_shell;
 
 use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
+use smithay::wayland::content_type::ContentTypeState;
 use smithay::wayland::cursor_shape::CursorShapeManagerState;
 use smithay::wayland::fractional_scale::FractionalScaleManagerState;
 use smithay::wayland::idle_inhibit::IdleInhibitManagerState;
+use smithay::wayland::keyboard_shortcuts_inhibit::KeyboardShortcutsInhibitState;
 use smithay::wayland::output::OutputManagerState;
 use smithay::wayland::pointer_constraints::PointerConstraintsState;
+use smithay::wayland::presentation::PresentationState;
 use smithay::wayland::relative_pointer::RelativePointerManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
 use smithay::wayland::shell::xdg::XdgShellState;
 use smithay::wayland::shell::xdg::decoration::XdgDecorationState;
+use smithay::wayland::shell::xdg::dialog::XdgDialogState;
 use smithay::wayland::shm::ShmState;
+use smithay::wayland::single_pixel_buffer::SinglePixelBufferState;
 use smithay::wayland::viewporter::ViewporterState;
 use smithay::wayland::xdg_activation::XdgActivationState;
 
@@ -45,6 +55,12 @@ pub struct Protocols {
     pub primary_selection: PrimarySelectionState,
     /// `xdg_activation_v1`.
     pub activation: XdgActivationState,
+    /// `zwp_keyboard_shortcuts_inhibit_manager_v1`.
+    pub shortcuts: KeyboardShortcutsInhibitState,
+    _content_type: ContentTypeState,
+    _dialog: XdgDialogState,
+    _presentation: PresentationState,
+    _single_pixel: SinglePixelBufferState,
     _idle_inhibit: IdleInhibitManagerState,
     _constraints: PointerConstraintsState,
     _relative_pointer: RelativePointerManagerState,
@@ -59,6 +75,7 @@ impl Protocols {
     /// Offers all protocols.
     #[must_use]
     pub fn new(display: &DisplayHandle) -> Self {
+        toplevel_icon::offer(display);
         Self {
             compositor: CompositorState::new_v6::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
@@ -66,6 +83,11 @@ impl Protocols {
             data_device: DataDeviceState::new::<Agent>(display),
             primary_selection: PrimarySelectionState::new::<Agent>(display),
             activation: XdgActivationState::new::<Agent>(display),
+            shortcuts: KeyboardShortcutsInhibitState::new::<Agent>(display),
+            _content_type: ContentTypeState::new::<Agent>(display),
+            _dialog: XdgDialogState::new::<Agent>(display),
+            _presentation: PresentationState::new::<Agent>(display, presentation::CLOCK),
+            _single_pixel: SinglePixelBufferState::new::<Agent>(display),
             _idle_inhibit: IdleInhibitManagerState::new::<Agent>(display),
             _constraints: PointerConstraintsState::new::<Agent>(display),
             _relative_pointer: RelativePointerManagerState::new::<Agent>(display),

@@ -176,6 +176,13 @@ fn shown_of<'a>(agent: &'a Agent, surface: &WlSurface) -> Option<&'a Shown> {
     None
 }
 
+/// The monitor that a surface is on.
+pub fn on(agent: &Agent, surface: &WlSurface) -> Option<Output> {
+    let place = shown_of(agent, surface).and_then(|shown| shown.outputs.first()).copied().unwrap_or(0);
+    let list = &agent.outputs.list;
+    list.get(usize::from(place)).or(list.first()).map(|(output, _)| output.clone())
+}
+
 /// The scale to draw a surface at, rounded up and as it is.
 pub fn scale_of(agent: &Agent, surface: &WlSurface) -> (i32, f64) {
     match shown_of(agent, surface).map(|shown| shown.scale_120) {

@@ -1,4 +1,4 @@
-//! `wl_shm`: ARGB8888 and XRGB8888, as every compositor must have them.
+//! `wl_shm`: ARGB8888 and XRGB8888, as every compositor must have them; and `wp_single_pixel_buffer_manager_v1`.
 
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
 use smithay::wayland::buffer::BufferHandler;
@@ -19,3 +19,4 @@ impl ShmHandler for Agent {
 }
 
 smithay::delegate_shm!(Agent);
+smithay::delegate_single_pixel_buffer!(Agent);

@@ -11,13 +11,15 @@
 
 mod say;
 
-pub use say::{say_changed, short};
+pub use say::{choose_icons, say_changed, short};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use inlay_protocol::display::{Act, Decoration, Request, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Decoration, Icon, Request, SurfaceId, Toplevel};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::Serial;
+use smithay::wayland::keyboard_shortcuts_inhibit::KeyboardShortcutsInhibitor;
 use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ShellClient, ToplevelSurface};
 
 use crate::agent::Agent;
@@ -88,8 +90,12 @@ pub struct ToplevelWindow {
     pub serials: Serials,
     /// Whether it asks for attention.
     pub urgent: bool,
+    /// Its pictures.
+    pub icons: Arc<Vec<Icon>>,
     /// What the host knows of it.
     said: Option<Toplevel>,
+    /// The pictures that the host knows, if it knows the window.
+    said_icons: Arc<Vec<Icon>>,
     /// What the app asked for before the host knew it.
     early: Vec<Act>,
 }
@@ -124,6 +130,8 @@ pub struct Windows {
     pub pings: Vec<(ShellClient, SurfaceId, u32)>,
     /// Surfaces for which the screen is to stay on while they are seen.
     pub awake: Vec<WlSurface>,
+    /// Wishes for the keys that the desktop has shortcuts on.
+    pub inhibitors: Vec<KeyboardShortcutsInhibitor>,
     changed: BTreeSet<SurfaceId>,
 }
 
@@ -136,7 +144,9 @@ impl Windows {
             decoration: Decoration::ClientSide,
             urgent: false,
             serials: Serials::default(),
+            icons: Arc::default(),
             said: None,
+            said_icons: Arc::default(),
             early: Vec::new(),
         };
         self.toplevels.insert(id, window);

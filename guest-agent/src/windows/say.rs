@@ -1,14 +1,18 @@
 //! What the host is told of windows: their whole state when it changed, once a turn of the loop, parents first.
 
-use inlay_protocol::display::{Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind};
+use std::sync::Arc;
+
+use inlay_protocol::display::{Icon, Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind};
 use inlay_protocol::limits;
+use smithay::reexports::wayland_server::Resource as _;
 use smithay::wayland::compositor::with_states;
+use smithay::wayland::keyboard_shortcuts_inhibit::KeyboardShortcutsInhibitor;
 use smithay::wayland::shell::xdg::{SurfaceCachedState, XdgToplevelSurfaceData};
 
 use super::{Stage, ToplevelWindow, Windows};
 use crate::agent::Agent;
 use crate::export::state::size;
-use crate::handlers::positioner;
+use crate::handlers::{content_type, positioner};
 use crate::surface::{id_of, root_of};
 
 /// Text of an app within the protocol's limit.
@@ -22,11 +26,27 @@ pub fn short(mut text: String) -> String {
     text
 }
 
+/// The icons worth sending: of those that the protocol carries the smallest, the largest, and those nearest to common sizes.
+#[must_use]
+pub fn choose_icons(mut found: Vec<Icon>) -> Vec<Icon> {
+    let side = |icon: &Icon| icon.size.width.max(icon.size.height);
+    found.sort_by_key(side);
+    let mut chosen: Vec<Icon> = Vec::new();
+    for wanted in [16, 32, 48, 128] {
+        let best = found.iter().min_by_key(|icon| side(icon).abs_diff(wanted));
+        if let Some(best) = best.filter(|b| chosen.iter().all(|c| c.size != b.size)) {
+            chosen.push(best.clone());
+        }
+    }
+    chosen.truncate(limits::ICONS);
+    chosen
+}
+
 fn toplevel_state(windows: &Windows, id: SurfaceId, window: &ToplevelWindow) -> Toplevel {
     let surface = window.handle.wl_surface();
-    let (title, app_id, parent) = with_states(surface, |states| {
+    let (title, app_id, parent, modal) = with_states(surface, |states| {
         let data = states.data_map.get::<XdgToplevelSurfaceData>().and_then(|data| data.lock().ok());
-        data.map(|d| (d.title.clone(), d.app_id.clone(), d.parent.clone())).unwrap_or_default()
+        data.map(|d| (d.title.clone(), d.app_id.clone(), d.parent.clone(), d.modal)).unwrap_or_default()
     });
     let (min, max) = with_states(surface, |states| {
         let mut cached = states.cached_state.get::<SurfaceCachedState>();
@@ -34,6 +54,8 @@ fn toplevel_state(windows: &Windows, id: SurfaceId, window: &ToplevelWindow) -> 
         (cached.min_size, cached.max_size)
     });
     let parent = parent.as_ref().and_then(id_of).filter(|p| *p != id && windows.is_said(*p));
+    let is_dialog = parent.is_some() || modal;
+    let mut inhibitors = windows.inhibitors.iter().map(KeyboardShortcutsInhibitor::wl_surface);
     Toplevel {
         surface: id,
         title: short(title.unwrap_or_default()),
@@ -42,8 +64,11 @@ fn toplevel_state(windows: &Windows, id: SurfaceId, window: &ToplevelWindow) -> 
         min_size: size(min),
         max_size: size(max),
         decoration: window.decoration,
-        kind: if parent.is_some() { WindowKind::Dialog } else { WindowKind::Normal },
+        kind: if is_dialog { WindowKind::Dialog } else { WindowKind::Normal },
+        modal,
         urgent: window.urgent,
+        inhibits_shortcuts: inhibitors.any(|on| on.is_alive() && root_of(on) == *surface),
+        content_type: content_type::of_tree(surface),
         keeps_awake: windows.awake.iter().any(|awake| root_of(awake) == *surface),
         ..Toplevel::default()
     }
@@ -84,13 +109,21 @@ fn say_toplevel(agent: &mut Agent, id: SurfaceId) {
     }
     let state = toplevel_state(&agent.windows, id, window);
     let Some(window) = agent.windows.toplevels.get_mut(&id) else { return };
-    if window.said.as_ref() == Some(&state) {
-        return;
+    let mut news = Vec::new();
+    if window.said.is_none() {
+        window.said_icons = Arc::default();
     }
-    window.said = Some(state.clone());
+    if window.said.as_ref() != Some(&state) {
+        window.said = Some(state.clone());
+        news.push(Request::Toplevel(state));
+    }
+    if window.said_icons != window.icons {
+        window.said_icons = Arc::clone(&window.icons);
+        news.push(Request::Icons { surface: id, icons: window.icons.to_vec() });
+    }
     let early = std::mem::take(&mut window.early);
     agent.surfaces.know(id);
-    agent.send(&Request::Toplevel(state));
+    news.iter().for_each(|request| agent.send(request));
     early.into_iter().for_each(|act| agent.send(&Request::Act { surface: id, act }));
 }
 

@@ -1,7 +1,7 @@
 //! What the host is told of X11 windows: their whole state when it changed, once a turn of the loop, managed ones first.
 
 use inlay_protocol::display::{
-    Decoration, Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind,
+    ContentType, Decoration, Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind,
 };
 use inlay_protocol::geometry::Rect;
 
@@ -109,6 +109,8 @@ fn toplevel(x11: &X11, id: Xid, surface: SurfaceId) -> Toplevel {
         urgent: window.attention || window.urgent,
         no_focus: !window.input && !window.takes_focus,
         keeps_awake: false,
+        inhibits_shortcuts: false,
+        content_type: ContentType::None,
     }
 }
 

@@ -7,7 +7,22 @@ use wayland_client::protocol::{
     wl_seat, wl_shm, wl_shm_pool, wl_subcompositor, wl_subsurface, wl_surface,
 };
 use wayland_client::{Connection, Dispatch, EventQueue, Proxy, QueueHandle, delegate_noop};
+use wayland_protocols::wp::content_type::v1::client::wp_content_type_manager_v1::WpContentTypeManagerV1;
+use wayland_protocols::wp::content_type::v1::client::wp_content_type_v1::WpContentTypeV1;
+use wayland_protocols::wp::keyboard_shortcuts_inhibit::zv1::client::zwp_keyboard_shortcuts_inhibit_manager_v1::ZwpKeyboardShortcutsInhibitManagerV1;
+use wayland_protocols::wp::keyboard_shortcuts_inhibit::zv1::client::zwp_keyboard_shortcuts_inhibitor_v1::{
+    self, ZwpKeyboardShortcutsInhibitorV1,
+};
+use wayland_protocols::wp::presentation_time::client::wp_presentation::WpPresentation;
+use wayland_protocols::wp::presentation_time::client::wp_presentation_feedback::{
+    self, WpPresentationFeedback,
+};
+use wayland_protocols::wp::single_pixel_buffer::v1::client::wp_single_pixel_buffer_manager_v1::WpSinglePixelBufferManagerV1;
 use wayland_protocols::wp::viewporter::client::{wp_viewport, wp_viewporter};
+use wayland_protocols::xdg::dialog::v1::client::xdg_dialog_v1::XdgDialogV1;
+use wayland_protocols::xdg::dialog::v1::client::xdg_wm_dialog_v1::XdgWmDialogV1;
+use wayland_protocols::xdg::toplevel_icon::v1::client::xdg_toplevel_icon_manager_v1::XdgToplevelIconManagerV1;
+use wayland_protocols::xdg::toplevel_icon::v1::client::xdg_toplevel_icon_v1::XdgToplevelIconV1;
 use wayland_protocols::xdg::shell::client::{
     xdg_popup, xdg_positioner, xdg_surface, xdg_toplevel, xdg_wm_base,
 };
@@ -38,6 +53,9 @@ pub enum Told {
     Axis120 { vertical: bool, value: i32 },
     AxisStop,
     Scale(i32),
+    Presented { refresh: u32 },
+    Discarded,
+    Shortcuts(bool),
 }
 
 /// Events of the client, and configures that are not complete.
@@ -456,6 +474,46 @@ impl Dispatch<wl_pointer::WlPointer, ()> for State {
     }
 }
 
+impl Dispatch<WpPresentationFeedback, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &WpPresentationFeedback,
+        event: wp_presentation_feedback::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        state.told.push(match event {
+            wp_presentation_feedback::Event::Presented { refresh, .. } => Told::Presented { refresh },
+            wp_presentation_feedback::Event::Discarded => Told::Discarded,
+            _ => return,
+        });
+    }
+}
+
+impl Dispatch<ZwpKeyboardShortcutsInhibitorV1, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &ZwpKeyboardShortcutsInhibitorV1,
+        event: zwp_keyboard_shortcuts_inhibitor_v1::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        let has = matches!(event, zwp_keyboard_shortcuts_inhibitor_v1::Event::Active);
+        state.told.push(Told::Shortcuts(has));
+    }
+}
+
+delegate_noop!(State: ignore WpPresentation);
+delegate_noop!(State: WpSinglePixelBufferManagerV1);
+delegate_noop!(State: WpContentTypeManagerV1);
+delegate_noop!(State: WpContentTypeV1);
+delegate_noop!(State: XdgWmDialogV1);
+delegate_noop!(State: XdgDialogV1);
+delegate_noop!(State: ZwpKeyboardShortcutsInhibitManagerV1);
+delegate_noop!(State: ignore XdgToplevelIconManagerV1);
+delegate_noop!(State: XdgToplevelIconV1);
 delegate_noop!(State: ignore wl_compositor::WlCompositor);
 delegate_noop!(State: ignore wl_subcompositor::WlSubcompositor);
 delegate_noop!(State: ignore wl_subsurface::WlSubsurface);

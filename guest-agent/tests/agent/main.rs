@@ -11,5 +11,6 @@ mod pixels;
 mod programs;
 mod reconnect;
 mod windows;
+mod wishes;
 mod x11;
 mod xclient;

@@ -17,7 +17,7 @@ mod event_loop;
 mod focus;
 mod memory;
 mod pixels;
-mod placement;
+pub mod placement;
 mod presenter;
 mod render;
 mod scene;

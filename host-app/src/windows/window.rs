@@ -281,6 +281,8 @@ pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Lo
         urgent: toplevel.urgent,
         no_focus: toplevel.no_focus,
         keeps_awake: toplevel.keeps_awake,
+        inhibits_shortcuts: toplevel.inhibits_shortcuts,
+        content_type: toplevel.content_type,
     }
 }
 

@@ -12,6 +12,7 @@ use x11rb::protocol::xproto::{Atom, AtomEnum, ConnectionExt as _, GetPropertyRep
 use x11rb::rust_connection::RustConnection;
 
 use super::atoms::Atoms;
+use crate::windows::choose_icons;
 
 /// An X11 window.
 pub type Xid = u32;
@@ -350,7 +351,7 @@ fn sizes(hints: &WmSizeHints) -> [Size; 4] {
     [size(min), size(hints.max_size), size(base), size(hints.size_increment)]
 }
 
-/// The icons worth sending: of those that the protocol carries the smallest, the largest, and those nearest to common sizes.
+/// The icons worth sending.
 fn icons(mut values: &[u32]) -> Vec<Icon> {
     let mut found: Vec<Icon> = Vec::new();
     while let [width, height, rest @ ..] = values {
@@ -367,16 +368,7 @@ fn icons(mut values: &[u32]) -> Vec<Icon> {
             found.push(Icon { size: Size::new(*width, *height), pixels });
         }
     }
-    found.sort_by_key(|icon| icon.size.width.max(icon.size.height));
-    let mut chosen: Vec<Icon> = Vec::new();
-    for side in [16, 32, 48, 128] {
-        let best = found.iter().min_by_key(|icon| icon.size.width.max(icon.size.height).abs_diff(side));
-        if let Some(best) = best.filter(|b| chosen.iter().all(|c| c.size != b.size)) {
-            chosen.push(best.clone());
-        }
-    }
-    chosen.truncate(limits::ICONS);
-    chosen
+    choose_icons(found)
 }
 
 /// Bytes blue, green, red, alpha of a colour with straight alpha.

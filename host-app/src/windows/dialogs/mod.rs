@@ -5,7 +5,7 @@ mod paint;
 
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Decoration, States, SurfaceId, WindowKind};
+use inlay_protocol::display::{ContentType, Decoration, States, SurfaceId, WindowKind};
 use inlay_protocol::geometry::Size;
 use inlay_protocol::input::InputEvent;
 
@@ -242,6 +242,8 @@ impl Dialog {
             // A notice takes the focus from nobody; a question follows what the user just did.
             no_focus: self.about.is_none(),
             keeps_awake: false,
+            inhibits_shortcuts: false,
+            content_type: ContentType::None,
         }
     }
 

@@ -11,7 +11,7 @@ pub mod x11;
 use std::os::fd::BorrowedFd;
 
 use inlay_protocol::display::{
-    Act, Constraint, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
+    Act, Constraint, ContentType, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
 };
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
@@ -48,6 +48,10 @@ pub struct Look {
     pub no_focus: bool,
     /// Whether the screen is to stay on while it is seen.
     pub keeps_awake: bool,
+    /// Whether it wants the keys that the desktop has shortcuts on.
+    pub inhibits_shortcuts: bool,
+    /// What it shows.
+    pub content_type: ContentType,
 }
 
 /// Where a popup is and what it is for.
@@ -232,6 +236,13 @@ pub enum HostEvent {
         outputs: Vec<u8>,
         /// The scale times 120.
         scale_120: u32,
+    },
+    /// The desktop leaves its shortcuts to a toplevel that wants them, or no more.
+    ShortcutsInhibited {
+        /// Which toplevel.
+        window: SurfaceId,
+        /// Whether it has them.
+        inhibited: bool,
     },
     /// The pointer is held in a window as [`Presenter::constrain`] asked for, or no more.
     Constrained {

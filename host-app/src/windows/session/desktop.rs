@@ -69,6 +69,9 @@ impl Session {
                 }
             }
             HostEvent::Shown { window, outputs, scale_120 } => self.shown(window, outputs, scale_120)?,
+            HostEvent::ShortcutsInhibited { window, inhibited } => {
+                self.tell(&Event::ShortcutsInhibited { surface: window, inhibited })?;
+            }
             HostEvent::Constrained { window, held } => {
                 self.tell(&Event::Constrained { surface: window, held })?;
             }

@@ -190,8 +190,11 @@ impl State {
     /// A toplevel that is there, with its frame.
     fn framed(&mut self, id: SurfaceId) -> Option<(&XdgToplevel, &mut Frame)> {
         match &mut self.windows.get_mut(&id)?.role {
-            Role::Toplevel(Toplevel { toplevel, frame: Some(frame), .. }) => Some((toplevel, frame)),
-            _ => None,
+            Role::Toplevel(toplevel) => {
+                let Toplevel { toplevel, frame, .. } = &mut **toplevel;
+                Some((toplevel, frame.as_mut()?))
+            }
+            Role::Popup(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use wayland_client::{Connection, Dispatch, QueueHandle};
 
 use super::super::{Ended, HostEvent};
 use super::State;
-use super::window::{Role, Toplevel};
+use super::window::Role;
 
 impl State {
     /// Requests what the next commit of a window's surface carries. `None` while it may not be drawn.
@@ -19,10 +19,11 @@ impl State {
         }
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX).max(1);
         let (width, height) = (side(size.width), side(size.height));
-        let whole = match &mut window.role {
-            Role::Toplevel(Toplevel { frame: Some(frame), .. }) => frame.draw(size, window.scale),
-            _ => Rect::of_size(size),
+        let frame = match &mut window.role {
+            Role::Toplevel(toplevel) => toplevel.frame.as_mut(),
+            Role::Popup(_) => None,
         };
+        let whole = frame.map_or(Rect::of_size(size), |frame| frame.draw(size, window.scale));
         window.xdg.set_window_geometry(whole.x, whole.y, side(whole.width), side(whole.height));
         match &window.viewport {
             Some(viewport) => viewport.set_destination(width, height),

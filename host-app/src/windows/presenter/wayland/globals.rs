@@ -9,16 +9,18 @@ use wayland_client::protocol::wl_registry::{self, WlRegistry};
 use wayland_client::protocol::wl_seat::{self, WlSeat};
 use wayland_client::protocol::wl_shm::WlShm;
 use wayland_client::{Connection, Dispatch, Proxy, QueueHandle, WEnum, delegate_noop};
+use wayland_protocols::wp::content_type::v1::client::wp_content_type_manager_v1::WpContentTypeManagerV1;
 use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_manager_v1::WpCursorShapeManagerV1;
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_manager_v1::WpFractionalScaleManagerV1;
 use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibit_manager_v1::ZwpIdleInhibitManagerV1;
-use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
+use wayland_protocols::wp::keyboard_shortcuts_inhibit::zv1::client::zwp_keyboard_shortcuts_inhibit_manager_v1::ZwpKeyboardShortcutsInhibitManagerV1;
 use wayland_protocols::wp::pointer_constraints::zv1::client::zwp_pointer_constraints_v1::ZwpPointerConstraintsV1;
 use wayland_protocols::wp::relative_pointer::zv1::client::zwp_relative_pointer_manager_v1::ZwpRelativePointerManagerV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
 use wayland_protocols::xdg::decoration::zv1::client::zxdg_decoration_manager_v1::ZxdgDecorationManagerV1;
+use wayland_protocols::xdg::dialog::v1::client::xdg_wm_dialog_v1::XdgWmDialogV1;
 use wayland_protocols::xdg::shell::client::xdg_positioner::XdgPositioner;
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
 use wayland_protocols::xdg::toplevel_icon::v1::client::xdg_toplevel_icon_manager_v1::XdgToplevelIconManagerV1;
@@ -43,6 +45,9 @@ pub struct Globals {
     pub activation: Option<XdgActivationV1>,
     pub icons: Option<XdgToplevelIconManagerV1>,
     pub idle_inhibit: Option<ZwpIdleInhibitManagerV1>,
+    pub shortcuts: Option<ZwpKeyboardShortcutsInhibitManagerV1>,
+    pub content_type: Option<WpContentTypeManagerV1>,
+    pub dialog: Option<XdgWmDialogV1>,
     pub constraints: Option<ZwpPointerConstraintsV1>,
     pub relative_pointer: Option<ZwpRelativePointerManagerV1>,
     /// The first seat: the one that windows are used with.
@@ -62,6 +67,9 @@ impl Globals {
             activation: list.bind(handle, 1..=1, ()).ok(),
             icons: list.bind(handle, 1..=1, ()).ok(),
             idle_inhibit: list.bind(handle, 1..=1, ()).ok(),
+            shortcuts: list.bind(handle, 1..=1, ()).ok(),
+            content_type: list.bind(handle, 1..=1, ()).ok(),
+            dialog: list.bind(handle, 1..=1, ()).ok(),
             constraints: list.bind(handle, 1..=1, ()).ok(),
             relative_pointer: list.bind(handle, 1..=1, ()).ok(),
             compositor: list.bind(handle, 4..=6, ()).with_context(|| format!("{lacks} wl_compositor 4"))?,
@@ -173,7 +181,5 @@ delegate_noop!(State: XdgActivationV1);
 // The sizes that it likes: the guest's are what there is.
 delegate_noop!(State: ignore XdgToplevelIconManagerV1);
 delegate_noop!(State: XdgToplevelIconV1);
-delegate_noop!(State: ZwpIdleInhibitManagerV1);
-delegate_noop!(State: ZwpIdleInhibitorV1);
 delegate_noop!(State: ZwpPointerConstraintsV1);
 delegate_noop!(State: ZwpRelativePointerManagerV1);

@@ -22,6 +22,7 @@ mod outputs;
 mod pointer;
 mod popup;
 mod window;
+mod wishes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -10,7 +10,6 @@ use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle, WEnum};
 use wayland_protocols::wp::fractional_scale::v1::client::wp_fractional_scale_v1::{
     self, WpFractionalScaleV1,
 };
-use wayland_protocols::wp::idle_inhibit::zv1::client::zwp_idle_inhibitor_v1::ZwpIdleInhibitorV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
 use wayland_protocols::xdg::decoration::zv1::client::zxdg_toplevel_decoration_v1::{
     self, Mode, ZxdgToplevelDecorationV1,
@@ -24,6 +23,7 @@ use super::constraint::Held;
 use super::decor::{self, Frame};
 use super::icons::Picture;
 use super::popup::PopupRole;
+use super::wishes::Wishes;
 
 /// The scale of windows whose monitor is not known yet.
 const UNSCALED: u32 = 120;
@@ -57,7 +57,7 @@ pub struct HostWindow {
 /// What a window is.
 #[derive(Debug)]
 pub enum Role {
-    Toplevel(Toplevel),
+    Toplevel(Box<Toplevel>),
     Popup(PopupRole),
 }
 
@@ -73,8 +73,8 @@ pub struct Toplevel {
     pub look: Look,
     /// The pictures of its icons.
     pub icons: Vec<Picture>,
-    /// Keeps the screen on while the window is seen.
-    inhibitor: Option<ZwpIdleInhibitorV1>,
+    /// What its app wants of the desktop.
+    pub wishes: Wishes,
     /// What the compositor says before its `xdg_surface.configure`.
     pending: (Size, States),
     /// What the desktop can do with it.
@@ -117,9 +117,7 @@ impl HostWindow {
         match self.role {
             Role::Toplevel(toplevel) => {
                 drop(toplevel.frame);
-                if let Some(inhibitor) = toplevel.inhibitor {
-                    inhibitor.destroy();
-                }
+                toplevel.wishes.destroy();
                 if let Some(decoration) = toplevel.decoration {
                     decoration.destroy();
                 }
@@ -198,7 +196,7 @@ impl State {
             frame: None,
             look: look.clone(),
             icons: Vec::new(),
-            inhibitor: None,
+            wishes: Wishes::default(),
             pending: (Size::default(), States::default()),
             // Until it says.
             capabilities: WindowManagerCapabilities::all(),
@@ -209,9 +207,9 @@ impl State {
         // Most windows open beside those that are there.
         let beside = self.windows.values().map(|w| w.scale).max();
         let scale = beside.or(self.outputs.largest_scale()).unwrap_or(UNSCALED);
-        self.add(id, surface, xdg, Role::Toplevel(role), scale);
+        self.add(id, surface, xdg, Role::Toplevel(Box::new(role)), scale);
         self.fit_frame(id);
-        self.keep_awake(id);
+        self.wish(id);
         Announced::Waits
     }
 
@@ -228,28 +226,12 @@ impl State {
             toplevel.look.parent = None;
         }
         self.fit_frame(id);
-        self.keep_awake(id);
+        self.wish(id);
         if let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) {
             self.say_look(toplevel, Some(&before));
         }
         if look.urgent && !before.urgent {
             self.activate(id, None);
-        }
-    }
-
-    /// Has the desktop keep the screen on for a toplevel, or no more.
-    fn keep_awake(&mut self, id: SurfaceId) {
-        let Some(HostWindow { role: Role::Toplevel(toplevel), surface, .. }) = self.windows.get_mut(&id)
-        else {
-            return;
-        };
-        match (toplevel.look.keeps_awake, toplevel.inhibitor.take()) {
-            (false, Some(inhibitor)) => inhibitor.destroy(),
-            (true, None) => {
-                let manager = self.globals.idle_inhibit.as_ref();
-                toplevel.inhibitor = manager.map(|m| m.create_inhibitor(surface, &self.handle, ()));
-            }
-            (_, same) => toplevel.inhibitor = same,
         }
     }
 
@@ -342,10 +324,8 @@ impl State {
     pub(super) fn act(&mut self, id: SurfaceId, act: Act) {
         let press = self.pointer.press(id);
         let seat = self.globals.seat.as_ref().map(|(_, seat)| seat);
-        let Some(HostWindow { role: Role::Toplevel(Toplevel { toplevel, .. }), .. }) = self.windows.get(&id)
-        else {
-            return;
-        };
+        let Some(HostWindow { role: Role::Toplevel(toplevel), .. }) = self.windows.get(&id) else { return };
+        let toplevel = &toplevel.toplevel;
         match act {
             Act::Activate => self.activate(id, self.newest_press()),
             Act::Maximize => toplevel.set_maximized(),

@@ -1,6 +1,8 @@
 //! A Wayland desktop of the tests' own (smithay), without a screen: it offers or withholds what others always or never have, does what
 //! the test says, and notes what windows ask for. Windows are where they opened, in the order in which they did.
 
+mod wishes;
+
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -11,15 +13,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smithay::input::keyboard::{FilterResult, XkbConfig};
-use smithay::input::pointer::{
-    ButtonEvent, CursorImageStatus, MotionEvent, PointerHandle, RelativeMotionEvent,
-};
+use smithay::input::pointer::{ButtonEvent, CursorImageStatus, MotionEvent};
 use smithay::input::{Seat, SeatHandler, SeatState};
 use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode as Frames;
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::{
-    ResizeEdge, State, XdgToplevel,
-};
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::{ResizeEdge, State};
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
 use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
@@ -35,24 +33,17 @@ use smithay::wayland::compositor::{
 use smithay::wayland::fractional_scale::{
     FractionalScaleHandler, FractionalScaleManagerState, with_fractional_scale,
 };
-use smithay::wayland::idle_inhibit::{IdleInhibitHandler, IdleInhibitManagerState};
 use smithay::wayland::output::OutputHandler;
-use smithay::wayland::pointer_constraints::{
-    PointerConstraint, PointerConstraintsHandler, PointerConstraintsState, with_pointer_constraint,
-};
-use smithay::wayland::relative_pointer::RelativePointerManagerState;
 use smithay::wayland::shell::xdg::decoration::{XdgDecorationHandler, XdgDecorationState};
 use smithay::wayland::shell::xdg::{
     PopupSurface, PositionerState, SurfaceCachedState, ToplevelSurface, XdgShellHandler, XdgShellState,
 };
 use smithay::wayland::shm::{ShmHandler, ShmState, with_buffer_contents};
 use smithay::wayland::viewporter::{ViewportCachedState, ViewporterState};
-use smithay::wayland::xdg_activation::{
-    XdgActivationHandler, XdgActivationState, XdgActivationToken, XdgActivationTokenData,
-};
-use smithay::wayland::xdg_toplevel_icon::{
-    ToplevelIconCachedState, XdgToplevelIconHandler, XdgToplevelIconManager,
-};
+
+use self::wishes::Wishes;
+#[allow(unused_imports, reason = "not every test looks at wishes")]
+pub use self::wishes::{Held, Kind};
 
 /// The size of its output, in logical pixels at scale 1.
 pub const SIZE: (i32, i32) = (1280, 800);
@@ -100,13 +91,10 @@ pub enum Asked {
     Launched,
     /// The screen on, or no more.
     Awake(bool),
-}
-
-/// How a window has the pointer held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Locked,
-    Confined,
+    /// The desktop's shortcuts, or no more.
+    Shortcuts(bool),
+    /// To be answered before its parent, or no more.
+    Modal(bool),
 }
 
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
@@ -233,7 +221,7 @@ pub struct Desk {
     /// Windows in the order in which they opened.
     windows: Vec<ToplevelSurface>,
     popups: Vec<PopupSurface>,
-    activation: XdgActivationState,
+    wishes: Wishes,
     /// What was asked for, until the test clears it.
     pub asked: Vec<Asked>,
     /// The icons of the window that was given some last: sides, and bytes of the first.
@@ -262,10 +250,6 @@ impl Desk {
         }
         FractionalScaleManagerState::new::<Self>(display);
         ViewporterState::new::<Self>(display);
-        XdgToplevelIconManager::new::<Self>(display);
-        IdleInhibitManagerState::new::<Self>(display);
-        PointerConstraintsState::new::<Self>(display);
-        RelativePointerManagerState::new::<Self>(display);
         Self {
             display: display.clone(),
             offers,
@@ -278,7 +262,7 @@ impl Desk {
             output,
             windows: Vec::new(),
             popups: Vec::new(),
-            activation: XdgActivationState::new::<Self>(display),
+            wishes: Wishes::offer(display),
             asked: Vec::new(),
             icons: (Vec::new(), Vec::new()),
             cursor: CursorImageStatus::default_named(),
@@ -314,12 +298,6 @@ impl Desk {
         let told =
             with_states(surface, |states| states.cached_state.get::<SurfaceCachedState>().current().geometry);
         told.unwrap_or_default()
-    }
-
-    /// A launcher's token that is good for a window.
-    pub fn launch(&mut self) -> String {
-        let (token, _) = self.activation.create_external_token(None);
-        token.as_str().to_owned()
     }
 
     /// Where the geometry of a window begins.
@@ -385,42 +363,6 @@ impl Desk {
         let pointer = self.seat.get_pointer().unwrap();
         pointer.motion(self, focus, &MotionEvent { location, serial: SERIAL_COUNTER.next_serial(), time });
         pointer.frame(self);
-    }
-
-    /// Moves the device by so much, which moves the pointer unless a window has it locked.
-    pub fn push(&mut self, x: i32, y: i32) {
-        let pointer = self.seat.get_pointer().unwrap();
-        let delta = Point::<i32, Logical>::from((x, y)).to_f64();
-        let delta_unaccel = delta.upscale(0.5);
-        let focus = self.under(pointer.current_location());
-        let utime = u64::from(self.now()) * 1000;
-        pointer.relative_motion(self, focus, &RelativeMotionEvent { delta, delta_unaccel, utime });
-        if !matches!(self.held(), Some(Held::Locked)) {
-            let at = (pointer.current_location() + delta).to_i32_round();
-            self.point(at.x, at.y);
-        } else {
-            pointer.frame(self);
-        }
-    }
-
-    /// How the window under the pointer has it held.
-    pub fn held(&self) -> Option<Held> {
-        let pointer = self.seat.get_pointer()?;
-        let focus = pointer.current_focus()?;
-        with_pointer_constraint(&focus, &pointer, |constraint| {
-            let constraint = constraint.filter(|constraint| constraint.is_active())?;
-            Some(match &*constraint {
-                PointerConstraint::Locked(_) => Held::Locked,
-                PointerConstraint::Confined(_) => Held::Confined,
-            })
-        })
-    }
-
-    /// Lets the pointer go, whatever the window wants.
-    pub fn let_go(&mut self) {
-        let pointer = self.seat.get_pointer().unwrap();
-        let focus = pointer.current_focus().unwrap();
-        with_pointer_constraint(&focus, &pointer, |constraint| constraint.unwrap().deactivate());
     }
 
     /// Presses or lifts a button.
@@ -699,53 +641,6 @@ impl FractionalScaleHandler for Desk {
     }
 }
 
-impl XdgActivationHandler for Desk {
-    fn activation_state(&mut self) -> &mut XdgActivationState {
-        &mut self.activation
-    }
-
-    fn request_activation(&mut self, _: XdgActivationToken, data: XdgActivationTokenData, _: WlSurface) {
-        let client = data.client_id.is_some();
-        self.asked.push(match (client, data.serial) {
-            (false, _) => Asked::Launched,
-            (true, Some(_)) => Asked::Focus,
-            (true, None) => Asked::Attention,
-        });
-    }
-}
-
-impl XdgToplevelIconHandler for Desk {
-    fn set_icon(&mut self, _: XdgToplevel, surface: WlSurface) {
-        self.icons = with_states(&surface, |states| {
-            let mut cached = states.cached_state.get::<ToplevelIconCachedState>();
-            let buffers = cached.pending().buffers();
-            let pictures: Vec<Pixels> = buffers.iter().filter_map(|(buffer, _)| copy(buffer)).collect();
-            let first = pictures.first().map(|picture| picture.bytes.clone()).unwrap_or_default();
-            (pictures.iter().map(|picture| picture.size.0).collect(), first)
-        });
-    }
-}
-
-impl IdleInhibitHandler for Desk {
-    fn inhibit(&mut self, _: WlSurface) {
-        self.asked.push(Asked::Awake(true));
-    }
-
-    fn uninhibit(&mut self, _: WlSurface) {
-        self.asked.push(Asked::Awake(false));
-    }
-}
-
-impl PointerConstraintsHandler for Desk {
-    fn new_constraint(&mut self, surface: &WlSurface, pointer: &PointerHandle<Self>) {
-        if pointer.current_focus().as_ref() == Some(surface) {
-            with_pointer_constraint(surface, pointer, |constraint| constraint.unwrap().activate());
-        }
-    }
-
-    fn cursor_position_hint(&mut self, _: &WlSurface, _: &PointerHandle<Self>, _: Point<f64, Logical>) {}
-}
-
 impl SeatHandler for Desk {
     type KeyboardFocus = WlSurface;
     type PointerFocus = WlSurface;
@@ -780,8 +675,3 @@ smithay::delegate_viewporter!(Desk);
 smithay::delegate_shm!(Desk);
 smithay::delegate_seat!(Desk);
 smithay::delegate_output!(Desk);
-smithay::delegate_xdg_activation!(Desk);
-smithay::delegate_xdg_toplevel_icon!(Desk);
-smithay::delegate_idle_inhibit!(Desk);
-smithay::delegate_pointer_constraints!(Desk);
-smithay::delegate_relative_pointer!(Desk);
