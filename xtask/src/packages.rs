@@ -37,6 +37,7 @@ pub const TESTS: &[&str] = &[
     "lz4",
     "sway",
     "wev",
+    "wlcs",
     "x11-xkb-utils",
     "xterm",
     "xwayland",

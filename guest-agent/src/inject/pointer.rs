@@ -162,7 +162,9 @@ fn under(
     at: At,
     depth: usize,
 ) -> Option<(WlSurface, At)> {
-    if depth > inlay_protocol::limits::TREE_DEPTH {
+    // What hangs on a surface without content is not seen either.
+    let shown = agent.surfaces.get(id_of(surface)?)?.view.is_some();
+    if !shown || depth > inlay_protocol::limits::TREE_DEPTH {
         return None;
     }
     let stack = state::children(surface);

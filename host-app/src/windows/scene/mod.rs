@@ -187,17 +187,30 @@ impl Scene {
     /// Every surface of a tree.
     #[must_use]
     pub fn tree(&self, root: SurfaceId) -> Vec<SurfaceId> {
-        self.stack(root).into_iter().map(|(id, _)| id).collect()
+        let mut stack = Vec::new();
+        self.stack_into(root, Point::default(), 0, &|_| true, &mut stack);
+        stack.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The tree's surfaces with their places, bottom first.
+    /// The surfaces of a tree that are seen, with their places, bottom first: not what hangs on one without content.
     fn stack(&self, root: SurfaceId) -> Vec<(SurfaceId, Point)> {
         let mut stack = Vec::new();
-        self.stack_into(root, Point::default(), 0, &mut stack);
+        let seen = |id| self.surfaces.get(&id).is_some_and(Surface::is_mapped);
+        self.stack_into(root, Point::default(), 0, &seen, &mut stack);
         stack
     }
 
-    fn stack_into(&self, id: SurfaceId, at: Point, depth: usize, stack: &mut Vec<(SurfaceId, Point)>) {
+    fn stack_into(
+        &self,
+        id: SurfaceId,
+        at: Point,
+        depth: usize,
+        goes: &dyn Fn(SurfaceId) -> bool,
+        stack: &mut Vec<(SurfaceId, Point)>,
+    ) {
+        if !goes(id) {
+            return;
+        }
         for (child, offset) in self.children(id) {
             let at = Point::new(at.x.saturating_add(offset.x), at.y.saturating_add(offset.y));
             if child == id {
@@ -206,7 +219,7 @@ impl Scene {
                 && stack.len() < limits::SURFACES
                 && self.surfaces.get(&child).is_some_and(|s| s.parent == Some(id))
             {
-                self.stack_into(child, at, depth + 1, stack);
+                self.stack_into(child, at, depth + 1, goes, stack);
             }
         }
     }
