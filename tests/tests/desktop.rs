@@ -12,18 +12,9 @@ use inlay::windows::api::{self, Selector};
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
-
-/// A window's area on the root window, without its frame.
-fn area(xvfb: &Xvfb, window: &str) -> Rect {
-    let text = xvfb.tool("xwininfo", &["-id", window]);
-    let field = |name: &str| {
-        let line = text.lines().find_map(|l| l.trim().strip_prefix(name)).unwrap_or_else(|| panic!("{text}"));
-        line.trim().parse::<i32>().unwrap()
-    };
-    let side = |name| field(name).unsigned_abs();
-    let (x, y) = (field("Absolute upper-left X:"), field("Absolute upper-left Y:"));
-    Rect::new(x, y, side("Width:"), side("Height:"))
-}
+use x11rb::connection::Connection as _;
+use x11rb::protocol::sync::ConnectionExt as _;
+use x11rb::protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask};
 
 /// The windows directly below the root that have this size: their ids and places.
 fn sized(xvfb: &Xvfb, size: (u32, u32)) -> Vec<(String, Point)> {
@@ -37,19 +28,6 @@ fn sized(xvfb: &Xvfb, size: (u32, u32)) -> Vec<(String, Point)> {
         Some((id.to_owned(), Point::new(x.parse().ok()?, y.parse().ok()?)))
     });
     found.collect()
-}
-
-/// What the whole screen shows.
-fn screen(xvfb: &Xvfb) -> image::RgbImage {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("screen.png");
-    xvfb.tool("import", &["-window", "root", path.to_str().unwrap()]);
-    image::open(&path).unwrap().to_rgb8()
-}
-
-fn shows(image: &image::RgbImage, at: (i32, i32), colour: [u8; 4]) -> bool {
-    let pixel = image.get_pixel(at.0.unsigned_abs(), at.1.unsigned_abs()).0;
-    pixel == [colour[2], colour[1], colour[0]]
 }
 
 fn property(xvfb: &Xvfb, window: &str, name: &str) -> String {
@@ -81,8 +59,8 @@ fn fixed_popups_are_where_their_app_puts_them() {
     agent.window(1, "parent", Size::new(400, 300));
     let parent = xvfb.find("parent");
     xvfb.xdotool(&["windowmove", &parent, "300", "200"]);
-    eventually("the parent's place", || (area(&xvfb, &parent).x >= 300).then_some(()));
-    let origin = area(&xvfb, &parent);
+    eventually("the parent's place", || (xvfb.area(&parent).x >= 300).then_some(()));
+    let origin = xvfb.area(&parent);
     let place = |size, x, y| {
         eventually(&format!("a popup of {size:?} at {x}, {y}"), || {
             let found = sized(&xvfb, size);
@@ -94,7 +72,7 @@ fn fixed_popups_are_where_their_app_puts_them() {
     agent.paint(2, Size::new(120, 80), GREEN);
     let popup = place((120, 80), origin.x - 50, origin.y + 260);
     assert!(property(&xvfb, &popup, "_NET_WM_WINDOW_TYPE").contains("_NET_WM_WINDOW_TYPE_TOOLTIP"));
-    eventually("its pixels", || shows(&screen(&xvfb), (origin.x - 20, origin.y + 330), GREEN).then_some(()));
+    eventually("its pixels", || xvfb.shows((origin.x - 20, origin.y + 330), GREEN).then_some(()));
 
     agent.popup(2, 1, Rect::new(10, -90, 200, 60), PopupKind::Menu);
     let same = place((200, 60), origin.x + 10, origin.y - 90);
@@ -104,8 +82,8 @@ fn fixed_popups_are_where_their_app_puts_them() {
     });
     // It goes with its parent, and nowhere where nobody could see it.
     xvfb.xdotool(&["windowmove", &parent, "350", "240"]);
-    eventually("the parent's other place", || (area(&xvfb, &parent).x >= 350).then_some(()));
-    let origin = area(&xvfb, &parent);
+    eventually("the parent's other place", || (xvfb.area(&parent).x >= 350).then_some(()));
+    let origin = xvfb.area(&parent);
     place((200, 60), origin.x + 10, origin.y - 90);
     agent.popup(2, 1, Rect::new(90_000, -90_000, 200, 60), PopupKind::Menu);
     place((200, 60), 1280 - 200, 0);
@@ -135,11 +113,11 @@ fn shaped_windows_show_nothing_outside_of_their_outline() {
     agent.paint(2, Size::new(300, 200), GREEN);
     let shaped = xvfb.find("shaped");
     xvfb.xdotool(&["windowmove", &shaped, "200", "200", "windowraise", &shaped]);
-    eventually("the shaped window's place", || (area(&xvfb, &shaped).x == 200).then_some(()));
-    let at = area(&xvfb, &shaped);
+    eventually("the shaped window's place", || (xvfb.area(&shaped).x == 200).then_some(()));
+    let at = xvfb.area(&shaped);
     let seen = |x: i32, y: i32, colour| {
         eventually(&format!("{colour:?} at {x}, {y}"), || {
-            shows(&screen(&xvfb), (at.x + x, at.y + y), colour).then_some(())
+            xvfb.shows((at.x + x, at.y + y), colour).then_some(())
         });
     };
     seen(20, 20, GREEN);
@@ -257,7 +235,7 @@ fn the_agent_learns_where_windows_are() {
         });
     };
     let corner = |window: &str| {
-        let area = area(&xvfb, window);
+        let area = xvfb.area(window);
         Point::new(area.x, area.y)
     };
     xvfb.xdotool(&["windowmove", "--sync", &window, "211", "123"]);
@@ -324,7 +302,7 @@ fn an_app_that_does_not_answer_can_be_forced_to_close() {
     }
 
     close(&mut agent);
-    let question = area(&xvfb, &xvfb.find("Inlay"));
+    let question = xvfb.area(&xvfb.find("Inlay"));
     // The right one of the two buttons at the lower right.
     let button =
         (question.x + question.width.cast_signed() - 40, question.y + question.height.cast_signed() - 30);
@@ -357,8 +335,8 @@ fn windows_of_another_workspace_upload_nothing() {
     xvfb.xdotool(&["set_desktop", "0"]);
     agent.until("the release", |e| released(e).then_some(()));
     let window = xvfb.find("hidden");
-    let at = area(&xvfb, &window);
-    eventually("its pixels", || shows(&screen(&xvfb), (at.x + 20, at.y + 20), GREEN).then_some(()));
+    let at = xvfb.area(&window);
+    eventually("its pixels", || xvfb.shows((at.x + 20, at.y + 20), GREEN).then_some(()));
 }
 
 #[test]
@@ -519,4 +497,54 @@ fn the_screen_stays_on_as_long_as_an_app_wants() {
     assert_eq!(saver(), 0, "the saver is off");
     agent.toplevel(1, "video", |_| {});
     eventually("the saver", || (saver() == 1).then_some(()));
+}
+
+/// The window manager's part of `_NET_WM_SYNC_REQUEST`.
+#[test]
+fn a_resize_goes_on_when_the_content_of_the_new_size_is_shown() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    agent.window(1, "in step", Size::new(300, 200));
+    let window = xvfb.find("in step");
+    assert!(property(&xvfb, &window, "WM_PROTOCOLS").contains("_NET_WM_SYNC_REQUEST"));
+    let (connection, _) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    connection.sync_initialize(3, 1).unwrap().reply().unwrap();
+    let atom = |name: &str| connection.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom;
+    let [protocols, request, property] =
+        ["WM_PROTOCOLS", "_NET_WM_SYNC_REQUEST", "_NET_WM_SYNC_REQUEST_COUNTER"].map(atom);
+    let xid: u32 = window.parse().unwrap();
+    let counter = connection.get_property(false, xid, property, AtomEnum::CARDINAL, 0, 1).unwrap();
+    let counter = counter.reply().unwrap().value32().unwrap().next().unwrap();
+    let value = || connection.sync_query_counter(counter).unwrap().reply().unwrap().counter_value.lo;
+    assert_eq!(value(), 0);
+    let ask = |number: u32| {
+        let event = ClientMessageEvent::new(32, xid, protocols, [request, 0, number, 0, 0]);
+        connection.send_event(false, xid, EventMask::NO_EVENT, event).unwrap();
+        connection.flush().unwrap();
+    };
+
+    agent.events.clear();
+    ask(7);
+    xvfb.xdotool(&["windowsize", &window, "420", "310"]);
+    let serial = agent.until("the new size", |e| match e {
+        Event::ConfigureToplevel { serial, size: Some(size), .. } if *size == Size::new(420, 310) => {
+            Some(*serial)
+        }
+        _ => None,
+    });
+    // Content of the old size is no answer.
+    agent.paint(1, Size::new(300, 200), GREEN);
+    agent.listen(Duration::from_millis(60));
+    assert_eq!(value(), 0, "before its app drew the new size");
+    let bytes = RED.repeat(420 * 310);
+    agent.show(1, Size::new(420, 310), &bytes, |commit| commit.acked = Some(serial));
+    eventually("the number", || (value() == 7).then_some(()));
+
+    // A window that is only moved shows nothing new, and keeps nobody waiting.
+    ask(9);
+    xvfb.xdotool(&["windowmove", &window, "400", "300"]);
+    eventually("the next number", || {
+        agent.listen(Duration::from_millis(20));
+        (value() == 9).then_some(())
+    });
 }

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 
 use common::compositor::{Asked, Desktop, FIRST, Held, Kind, LEFT, Offers};
 use common::scripted::{Agent, RED, Screen};
-use common::{Local, eventually};
+use common::{Local, Xvfb, eventually};
 use inlay::windows::api;
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::Size;
@@ -318,6 +318,88 @@ fn a_game_locks_the_pointer_and_hears_how_far_it_is_moved() {
     confined.destroy();
     app.roundtrip();
     eventually("a free pointer", || desktop.with(|desk| desk.held().is_none()).then_some(()));
+}
+
+/// The same on an X11 desktop, where a grab of the pointer and the motion of devices are what there is.
+#[test]
+fn a_game_locks_the_pointer_on_x11() {
+    let xvfb = Xvfb::start();
+    let local = Local::start(&["sleep", "600"], Some(&xvfb.display));
+    let mut app = App::open(&local, "game");
+    let handle = app.queue.handle();
+    let constraints: ZwpPointerConstraintsV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    let manager: ZwpRelativePointerManagerV1 = app.globals.bind(&handle, 1..=1, ()).unwrap();
+    manager.get_relative_pointer(&app.pointer, &handle, ());
+    let window = xvfb.find("game");
+    xvfb.click(&window);
+    let area = xvfb.area(&window);
+    let place = || {
+        let text = xvfb.xdotool(&["getmouselocation", "--shell"]);
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{text}")).parse::<i32>().unwrap()
+        };
+        (field("X=") - area.x, field("Y=") - area.y)
+    };
+    assert_eq!(place(), (50, 50));
+    let locked =
+        constraints.lock_pointer(&app.surface, &app.pointer, None, Lifetime::Persistent, &handle, ());
+    eventually("a locked pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(true)).then_some(())
+    });
+    for _ in 0..3 {
+        xvfb.xdotool(&["mousemove_relative", "--", "300", "-20"]);
+    }
+    eventually("the movement", || {
+        app.roundtrip();
+        (app.seen.device == (900.0, -60.0)).then_some(())
+    });
+    assert_eq!((place(), app.seen.at), ((50, 50), (50.0, 50.0)), "it has not moved");
+    app.seen.press = None;
+    xvfb.xdotool(&["click", "1"]);
+    eventually("a press", || {
+        app.roundtrip();
+        app.seen.press
+    });
+
+    // Another window takes the keyboard, as the window manager's shortcuts do: the pointer is free.
+    let other = Local::start(&["sleep", "600"], Some(&xvfb.display));
+    let _other = App::open(&other, "other");
+    let elsewhere = xvfb.find("other");
+    xvfb.xdotool(&["windowactivate", &elsewhere]);
+    eventually("a free pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(false)).then_some(())
+    });
+    xvfb.xdotool(&["windowactivate", &window]);
+    eventually("a locked pointer again", || {
+        app.roundtrip();
+        (app.seen.held == Some(true)).then_some(())
+    });
+    locked.destroy();
+    app.roundtrip();
+    eventually("a pointer that moves", || {
+        xvfb.xdotool(&["mousemove_relative", "--", "5", "0"]);
+        (place().0 > 60).then_some(())
+    });
+
+    app.seen.held = None;
+    xvfb.xdotool(&["mousemove", "--window", &window, "50", "50"]);
+    let confined =
+        constraints.confine_pointer(&app.surface, &app.pointer, None, Lifetime::Persistent, &handle, ());
+    eventually("a confined pointer", || {
+        app.roundtrip();
+        (app.seen.held == Some(true)).then_some(())
+    });
+    xvfb.xdotool(&["mousemove_relative", "--", "2000", "-2000"]);
+    eventually("the corner", || (place() == (199, 0)).then_some(()));
+    confined.destroy();
+    app.roundtrip();
+    eventually("a free pointer", || {
+        xvfb.xdotool(&["mousemove_relative", "--", "50", "0"]);
+        (place().0 > 220).then_some(())
+    });
 }
 
 #[test]

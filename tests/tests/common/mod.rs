@@ -15,6 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inlay::windows::api::{self, Picture, Selector, WindowInfo};
+use inlay_protocol::geometry::Rect;
 use rustix::process::Pid;
 
 use scripted::Screen;
@@ -344,9 +345,37 @@ impl Xvfb {
         self.tool("xdotool", arguments)
     }
 
+    /// The pattern of a title, behind which a machine's name may stand.
+    fn named(title: &str) -> String {
+        format!("^{title}( [(].*[)])?$")
+    }
+
+    /// A window's area on the root window, without its frame.
+    pub fn area(&self, window: &str) -> Rect {
+        let text = self.tool("xwininfo", &["-id", window]);
+        let field = |name: &str| {
+            let line =
+                text.lines().find_map(|l| l.trim().strip_prefix(name)).unwrap_or_else(|| panic!("{text}"));
+            line.trim().parse::<i32>().unwrap()
+        };
+        let side = |name| field(name).unsigned_abs();
+        let (x, y) = (field("Absolute upper-left X:"), field("Absolute upper-left Y:"));
+        Rect::new(x, y, side("Width:"), side("Height:"))
+    }
+
+    /// Whether the screen has this colour (blue, green, red, alpha) at a place.
+    pub fn shows(&self, at: (i32, i32), colour: [u8; 4]) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("screen.png");
+        self.tool("import", &["-window", "root", path.to_str().unwrap()]);
+        let image = image::open(&path).unwrap().to_rgb8();
+        let pixel = image.get_pixel(at.0.unsigned_abs(), at.1.unsigned_abs()).0;
+        pixel == [colour[2], colour[1], colour[0]]
+    }
+
     /// The X window with this title, once it is there and mapped.
     pub fn find(&self, title: &str) -> String {
-        let name = format!("^{title}$");
+        let name = Self::named(title);
         within(soon() * 5, &format!("an X window \"{title}\""), || {
             let out = self.xdotool(&["search", "--onlyvisible", "--name", &name]);
             out.lines().last().map(str::to_owned)
@@ -355,7 +384,7 @@ impl Xvfb {
 
     /// Whether no X window has this title.
     pub fn is_gone(&self, title: &str) -> bool {
-        let name = format!("^{title}$");
+        let name = Self::named(title);
         self.xdotool(&["search", "--onlyvisible", "--name", &name]).trim().is_empty()
     }
 

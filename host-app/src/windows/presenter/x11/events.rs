@@ -74,6 +74,7 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
         events.push(focused(x11));
     }
     x11.dress();
+    x11.hold_or_not();
     events.append(&mut x11.own);
     Ok(events)
 }
@@ -104,12 +105,14 @@ fn note_user(x11: &X11, mut id: SurfaceId, time: xproto::Timestamp) {
 fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>) {
     match event {
         Event::ConfigureNotify(e) => {
-            if let Some(id) = x11.by_xid.get(&e.window)
-                && let Some(window) = x11.windows.get_mut(id)
+            if let Some(id) = x11.by_xid.get(&e.window).copied()
+                && let Some(window) = x11.windows.get_mut(&id)
             {
-                window.size = Size::new(e.width.into(), e.height.into());
+                let before = std::mem::replace(&mut window.size, Size::new(e.width.into(), e.height.into()));
                 window.at = None;
-                late.configured.insert(*id);
+                late.configured.insert(id);
+                let same = window.size == before;
+                x11.resize_came(id, same);
             }
         }
         Event::ReparentNotify(e) => {
@@ -210,12 +213,17 @@ fn focus_counts(detail: NotifyDetail) -> bool {
     )
 }
 
-fn message(x11: &X11, event: xproto::ClientMessageEvent, out: &mut Vec<HostEvent>) {
+fn message(x11: &mut X11, event: xproto::ClientMessageEvent, out: &mut Vec<HostEvent>) {
     if event.type_ != x11.atoms.WM_PROTOCOLS || event.format != 32 {
         return;
     }
-    let [protocol, ..] = event.data.as_data32();
-    if protocol == x11.atoms.WM_DELETE_WINDOW {
+    let [protocol, _, low, high, _] = event.data.as_data32();
+    if protocol == x11.atoms._NET_WM_SYNC_REQUEST {
+        let window = x11.by_xid.get(&event.window).and_then(|id| x11.windows.get_mut(id));
+        if let Some(resize) = window.and_then(|window| window.resize.as_mut()) {
+            resize.ask(low, high);
+        }
+    } else if protocol == x11.atoms.WM_DELETE_WINDOW {
         if let Some(id) = x11.by_xid.get(&event.window) {
             out.push(HostEvent::Close { window: *id });
         }

@@ -22,7 +22,9 @@ pub fn describe(x11: &X11, xid: xproto::Window, look: &Look, before: Option<&Loo
     if before.is_none() {
         let host = rustix::system::uname();
         text(a.WM_CLIENT_MACHINE, AtomEnum::STRING.into(), host.nodename().to_bytes())?;
-        words(a.WM_PROTOCOLS, AtomEnum::ATOM.into(), &[a.WM_DELETE_WINDOW, a._NET_WM_PING])?;
+        let mut protocols = vec![a.WM_DELETE_WINDOW, a._NET_WM_PING];
+        protocols.extend(x11.has_counters.then_some(a._NET_WM_SYNC_REQUEST));
+        words(a.WM_PROTOCOLS, AtomEnum::ATOM.into(), &protocols)?;
         words(a._NET_WM_PID, AtomEnum::CARDINAL.into(), &[std::process::id()])?;
     }
     if before.is_none_or(|b| b.title != look.title) {

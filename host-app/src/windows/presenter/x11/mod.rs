@@ -9,10 +9,12 @@ mod acts;
 mod cursor;
 mod events;
 mod hints;
+mod hold;
 mod keyboard;
 mod monitors;
 mod place;
 mod pointer;
+mod sync;
 mod window;
 
 use std::collections::HashMap;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use wgpu::rwh;
 use x11rb::connection::{Connection as _, RequestConnection as _};
@@ -31,7 +33,7 @@ use x11rb::protocol::screensaver::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask};
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use super::{Ended, HostEvent, Image, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 
 /// How long an app may take to show its first window and still be given the focus.
@@ -45,6 +47,8 @@ x11rb::atom_manager! {
         WM_CHANGE_STATE,
         WM_CLIENT_MACHINE,
         _NET_WM_PING,
+        _NET_WM_SYNC_REQUEST,
+        _NET_WM_SYNC_REQUEST_COUNTER,
         _NET_WM_PID,
         _NET_WM_NAME,
         _NET_WM_STATE,
@@ -118,12 +122,15 @@ struct HostWindow {
     urgent: bool,
     /// The number of the cursor that it has.
     cursor: u64,
+    /// A toplevel's resizes in step with the window manager.
+    resize: Option<sync::Resize>,
 }
 
 impl HostWindow {
     fn new(xid: xproto::Window, kind: Kind, size: Size) -> Self {
         let (states, seen) = (States::default(), Seen::default());
-        Self { xid, kind, size, states, seen, at: None, told_at: None, look: None, urgent: false, cursor: 0 }
+        let (at, told_at, look, resize) = (None, None, None, None);
+        Self { xid, kind, size, states, seen, at, told_at, look, urgent: false, cursor: 0, resize }
     }
 }
 
@@ -167,6 +174,12 @@ pub struct X11 {
     expected: Option<Expected>,
     /// Whether the screen is kept on.
     awake: bool,
+    /// Whether the display has counters.
+    has_counters: bool,
+    /// The window that the pointer is to be held in.
+    held: Option<hold::Hold>,
+    /// Devices that tell places.
+    places: hold::Places,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
 }
@@ -206,6 +219,7 @@ impl X11 {
         let pointer = pointer::Pointer::new(&connection, root)?;
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
+        let has_counters = sync::is_there(&connection)?;
         let outputs = monitors::outputs(&connection, root);
         connection.flush()?;
         Ok(Self {
@@ -229,6 +243,9 @@ impl X11 {
             user_time: None,
             expected: None,
             awake: false,
+            has_counters,
+            held: None,
+            places: HashMap::new(),
             own: Vec::new(),
         })
     }
@@ -346,6 +363,18 @@ impl Presenter for X11 {
         self.keymap.clone()
     }
 
+    fn begin_frame(&mut self, window: SurfaceId, size: Size, settled: bool) -> Option<Size> {
+        self.resize_drawn(window, settled);
+        Some(size)
+    }
+
+    fn end_frame(&mut self, window: SurfaceId, ended: Ended) -> bool {
+        if ended == Ended::Presented {
+            self.resize_shown(window);
+        }
+        false
+    }
+
     fn open_toplevel(
         &mut self,
         window: SurfaceId,
@@ -370,8 +399,8 @@ impl Presenter for X11 {
             self.sent(self.connection.destroy_window(xid));
         }
         let target = target?;
-        let (look, urgent) = (Some(look.clone()), look.urgent);
-        let new = HostWindow { states, look, urgent, ..HostWindow::new(xid, Kind::Toplevel, size) };
+        let (look, urgent, resize) = (Some(look.clone()), look.urgent, sync::Resize::of(self, xid));
+        let new = HostWindow { states, look, urgent, resize, ..HostWindow::new(xid, Kind::Toplevel, size) };
         self.windows.insert(window, new);
         self.by_xid.insert(xid, window);
         self.connection.map_window(xid)?;
@@ -406,12 +435,14 @@ impl Presenter for X11 {
 
     fn watch_clicks(&mut self, toplevel: Option<SurfaceId>) {
         self.grab_pointer_for(toplevel);
+        self.hold_or_not();
     }
 
     fn close(&mut self, window: SurfaceId) {
         let Some(gone) = self.windows.remove(&window) else { return };
         self.by_xid.remove(&gone.xid);
         self.sent(self.connection.destroy_window(gone.xid));
+        self.resize_ends(gone.resize);
         self.keep_awake();
         if self.pointed == Some(window) {
             self.pointed = None;
@@ -490,6 +521,10 @@ impl Presenter for X11 {
 
     fn act(&mut self, window: SurfaceId, act: Act) {
         self.do_act(window, act);
+    }
+
+    fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
+        self.hold(window, how);
     }
 
     fn set_cursor(&mut self, image: Image) {

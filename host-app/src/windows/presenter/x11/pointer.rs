@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::input::{AxisSource, InputEvent, Scroll};
 use x11rb::protocol::xinput::{
-    self, ConnectionExt as _, DeviceClassData, DeviceId, NotifyMode, PointerEventFlags, ScrollType,
-    XIEventMask,
+    self, ConnectionExt as _, DeviceClassData, DeviceId, NotifyDetail, NotifyMode, PointerEventFlags,
+    ScrollType, XIEventMask,
 };
 use x11rb::protocol::{Event, xproto};
 use x11rb::xcb_ffi::XCBConnection;
@@ -21,8 +21,8 @@ use super::{HostEvent, Kind, X11};
 /// Pixels of one wheel detent, as compositors have it.
 const DETENT: f64 = 15.0;
 /// `XIAllDevices` and `XIAllMasterDevices`.
-const ALL: DeviceId = 0;
-const ALL_MASTERS: DeviceId = 1;
+pub const ALL: DeviceId = 0;
+pub const ALL_MASTERS: DeviceId = 1;
 /// A distance is whole detents when it is no further from them than this.
 const NEAR: f64 = 1e-3;
 /// More detents at once than anybody turns: the axis was set anew.
@@ -135,7 +135,7 @@ fn number(value: xinput::Fp3232) -> f64 {
 }
 
 /// The values of an event by axis: those whose bits are set, in this order.
-fn values(mask: &[u32], values: &[xinput::Fp3232]) -> impl Iterator<Item = (u16, f64)> {
+pub fn values(mask: &[u32], values: &[xinput::Fp3232]) -> impl Iterator<Item = (u16, f64)> {
     let set = |n: &u16| mask.get(usize::from(n / 32)).is_some_and(|word| word >> (n % 32) & 1 == 1);
     let most = u16::try_from(32 * mask.len()).unwrap_or(u16::MAX);
     (0..most).filter(set).zip(values.iter().copied().map(number))
@@ -175,6 +175,7 @@ pub fn handle(x11: &mut X11, event: &Event, out: &mut Vec<HostEvent>) {
         Event::XinputMotion(e) => motion(x11, e, out),
         Event::XinputEnter(e) => enter(x11, e, out),
         Event::XinputLeave(e) => leave(x11, e, out),
+        Event::XinputRawMotion(e) => x11.moved(e, out),
         Event::XinputButtonPress(e) => button(x11, e, true, out),
         Event::XinputButtonRelease(e) => button(x11, e, false, out),
         Event::XinputHierarchy(_) | Event::XinputDeviceChanged(_) => x11.pointer.wheels = None,
@@ -227,6 +228,10 @@ fn enter(x11: &mut X11, e: &xinput::EnterEvent, out: &mut Vec<HostEvent>) {
 }
 
 fn leave(x11: &mut X11, e: &xinput::LeaveEvent, out: &mut Vec<HostEvent>) {
+    if e.detail == NotifyDetail::INFERIOR {
+        // It is in a window of ours inside this one: held there.
+        return;
+    }
     if x11.pointed.is_none() || x11.by_xid.get(&e.event) != x11.pointed.as_ref() {
         return;
     }
