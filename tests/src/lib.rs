@@ -38,3 +38,43 @@ pub fn tool(name: &str) -> Result<PathBuf> {
         None => bail!("{name} is not in {}: run cargo xtask test", tools.display()),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Names of the test functions in the programs of a folder.
+    fn tests_in(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            for part in text.split("#[test]\n").skip(1) {
+                let line = part.lines().next().unwrap_or_default();
+                found.extend(
+                    line.strip_prefix("fn ").and_then(|l| l.split_once('(')).map(|(name, _)| name.into()),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_of_protocols_names_tests_that_there_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut known = BTreeSet::new();
+        for folder in ["tests/tests", "guest-agent/tests/agent"] {
+            tests_in(&root.join(folder), &mut known);
+        }
+        let text = std::fs::read_to_string(root.join("PROTOCOLS.md")).unwrap();
+        let rows = text.lines().filter(|line| line.starts_with("| ") && !line.contains("| tests |"));
+        for row in rows {
+            let column = row.trim_end_matches('|').rsplit('|').next().unwrap();
+            let named: Vec<&str> = column.split('`').skip(1).step_by(2).collect();
+            let said = ["wlcs", "the same", "none of its own yet"].iter().any(|words| column.contains(words));
+            assert!(said || !named.is_empty(), "no test: {row}");
+            for name in named {
+                assert!(known.contains(name), "no such test: {name}");
+            }
+        }
+    }
+}
