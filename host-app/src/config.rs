@@ -84,6 +84,87 @@ impl From<Network> for String {
     }
 }
 
+/// What frames windows and menus of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Border {
+    /// Nothing.
+    #[default]
+    None,
+    /// A colour that follows from the machine's name.
+    Auto,
+    /// This one: red, green, blue.
+    Colour([u8; 3]),
+}
+
+impl Border {
+    /// Colours that are told apart at a glance, on dark desktops and light ones.
+    const COLOURS: [[u8; 3]; 8] = [
+        [0xd9, 0x3a, 0x2b],
+        [0xe5, 0x8a, 0x00],
+        [0x8a, 0x9a, 0x1a],
+        [0x2e, 0x9e, 0x4f],
+        [0x00, 0x9a, 0xa6],
+        [0x2f, 0x6f, 0xd6],
+        [0x7c, 0x4d, 0xd6],
+        [0xc9, 0x3f, 0x9c],
+    ];
+
+    /// The colour (red, green, blue) for a machine of this name.
+    #[must_use]
+    pub fn colour(self, name: &str) -> Option<[u8; 3]> {
+        match self {
+            Self::None => None,
+            Self::Colour(colour) => Some(colour),
+            Self::Auto => {
+                let sum = name.bytes().fold(5381_usize, |sum, byte| sum.wrapping_mul(33) ^ usize::from(byte));
+                Some(Self::COLOURS[sum % Self::COLOURS.len()])
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for Border {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hex = |digits: &str| {
+            let value = u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 6)?.to_be_bytes();
+            digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some([value[1], value[2], value[3]])
+        };
+        match (text, text.strip_prefix('#').and_then(hex)) {
+            ("none", _) => Ok(Self::None),
+            ("auto", _) => Ok(Self::Auto),
+            (_, Some(colour)) => Ok(Self::Colour(colour)),
+            _ => Err(format!("{text:?} is not \"none\", \"auto\" or a colour such as \"#d93a2b\"")),
+        }
+    }
+}
+
+impl TryFrom<String> for Border {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for Border {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => to.write_str("none"),
+            Self::Auto => to.write_str("auto"),
+            Self::Colour([red, green, blue]) => write!(to, "#{red:02x}{green:02x}{blue:02x}"),
+        }
+    }
+}
+
+impl From<Border> for String {
+    fn from(border: Border) -> Self {
+        border.to_string()
+    }
+}
+
 /// The configuration of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +184,9 @@ pub struct Config {
     /// What its network card is connected to.
     #[serde(default)]
     pub network: Network,
+    /// What frames its windows and menus.
+    #[serde(default)]
+    pub border: Border,
     /// Id of the base image that its root disk belongs to, for life.
     pub base: String,
 }
@@ -117,6 +201,7 @@ impl Config {
             cpus: Self::default_cpus(),
             memory: Self::default_memory(),
             network: Network::default(),
+            border: Border::default(),
             base,
         }
     }
@@ -171,6 +256,7 @@ impl Config {
             "# A machine of Inlay; changes count from its next start.\n\
              # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
              # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
+             # border: around windows and menus, \"none\", \"auto\" (a colour for the machine's name) or a colour (\"#d93a2b\").\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
     }
@@ -288,6 +374,7 @@ mod tests {
         config.accel = Accel::Kvm;
         config.cpus = 3;
         config.network = Network::Tap("tap0".into());
+        config.border = Border::Colour([0xd9, 0x3a, 0x2b]);
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
@@ -308,7 +395,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));
@@ -318,6 +405,10 @@ mod tests {
         for network in ["tap:", "tap:a/b", "bridge"] {
             let text = error(&format!("{BASE}network = \"{network}\"\n"));
             assert!(text.starts_with(&format!("m.toml:2: key `network`: \"{network}\" is not")), "{text}");
+        }
+        for border in ["#12345", "#1234567", "#+12345", "red", ""] {
+            let text = error(&format!("{BASE}border = \"{border}\"\n"));
+            assert!(text.starts_with(&format!("m.toml:2: key `border`: \"{border}\" is not")), "{text}");
         }
         let text = error(&format!("{BASE}cpus 4\n"));
         assert!(text.starts_with("m.toml:2: "), "{text}");

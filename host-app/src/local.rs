@@ -23,6 +23,7 @@ use rustix::fs::FlockOperation;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{ApiError, Display};
+use crate::config::Border;
 use crate::machine::Sockets;
 use crate::machine::control::{AgentEvent, Control};
 use crate::machine::wait::{earlier, wait};
@@ -43,7 +44,7 @@ const PREFIX: &str = "local.";
 ///
 /// # Errors
 /// There is no display, agent or such program, or a part of Inlay ended.
-pub fn run(folders: &Folders, argv: Vec<String>, display: &Display) -> anyhow::Result<i32> {
+pub fn run(folders: &Folders, argv: Vec<String>, display: &Display, border: Border) -> anyhow::Result<i32> {
     if *display == Display::Any {
         return Err(NoDisplay.into());
     }
@@ -61,6 +62,7 @@ pub fn run(folders: &Folders, argv: Vec<String>, display: &Display) -> anyhow::R
         label: "local".into(),
         runtime: folder.path.clone(),
         local: true,
+        border: border.colour("local"),
         log: log.clone(),
     });
     let mut windows = WindowProcess::new(Box::new(starter), log);

@@ -159,6 +159,14 @@ impl Rect {
             && other.bottom() <= self.bottom()
     }
 
+    /// Smaller by this on each side, as far as it goes.
+    #[must_use]
+    pub fn shrunk(self, by: u32) -> Self {
+        let by = by.min(self.width / 2).min(self.height / 2);
+        let at = self.translated(Point::new(by.cast_signed(), by.cast_signed()));
+        Self { width: self.width - 2 * by, height: self.height - 2 * by, ..at }
+    }
+
     /// Moved by an offset; edges saturate.
     #[must_use]
     pub fn translated(self, by: Point) -> Self {

@@ -68,6 +68,7 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
     };
     let sockets = Sockets::new(&runtime);
     windows::run(&windows::Options {
+        border: args.border.colour(&args.label),
         name: args.label,
         display_socket: sockets.display(),
         memory_socket: (!args.local).then(|| sockets.memory()),
@@ -80,9 +81,10 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn launcher(args: LauncherArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr("info");
-    let LauncherArgs { label, runtime, log } = args;
+    let LauncherArgs { label, runtime, border, log } = args;
+    let border = border.colour(&label);
     let program = process::own_binary()?;
-    launcher::serve(WindowCommand { program, label, runtime, local: false, log })
+    launcher::serve(WindowCommand { program, label, runtime, local: false, border, log })
         .context("the machine process does not speak as it should")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use inlay_protocol::control::LaunchError;
 
 use crate::api::ApiError;
-use crate::config::Engine;
+use crate::config::{Border, Engine};
 use crate::paths::{Folders, MachineName};
 use crate::process::one_line;
 
@@ -115,6 +115,9 @@ struct RunArgs {
     local: bool,
     #[command(flatten)]
     begin: BeginArgs,
+    /// With --local: a border around its windows and menus, "none", "auto" or a colour such as "#d93a2b"
+    #[arg(long, value_name = "COLOUR", requires = "local")]
+    border: Option<Border>,
     /// Wait until the app ends; its exit status becomes this command's
     #[arg(long)]
     wait: bool,
@@ -203,6 +206,9 @@ struct WindowsArgs {
     /// On no screen
     #[arg(long)]
     headless: bool,
+    /// Around the guest's windows and menus
+    #[arg(long, default_value_t)]
+    border: Border,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +218,9 @@ struct LauncherArgs {
     /// Folder of its sockets
     #[arg(long)]
     runtime: PathBuf,
+    /// Around the guest's windows and menus
+    #[arg(long, default_value_t)]
+    border: Border,
     /// Where window processes log
     #[arg(long)]
     log: PathBuf,

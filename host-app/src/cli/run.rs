@@ -18,7 +18,8 @@ use crate::signals::Signals;
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.local {
         let argv = std::iter::once(args.first).chain(args.rest).collect();
-        let code = local::run(&Folders::from_env()?, argv, &Display::from_env(args.begin.headless))?;
+        let (display, border) = (Display::from_env(args.begin.headless), args.border.unwrap_or_default());
+        let code = local::run(&Folders::from_env()?, argv, &display, border)?;
         return Ok(status(code));
     }
     let (folders, name) = resolve(&args.first)?;

@@ -44,7 +44,7 @@ pub use self::running::{End, Running};
 pub use self::sandbox::landlock_version;
 use crate::api::Display;
 use crate::config::Engine;
-use crate::create::CreateError;
+use crate::create::{self, CreateError};
 use crate::paths::{Folders, MachineName, MachinePaths, PathError};
 use crate::process::ProgramError;
 use record::{Lock, Record};
@@ -247,7 +247,8 @@ fn hold(
         .write(paths)
         .map_err(MachineError::system("cannot write into the machine's folder"))?;
     let sockets = Sockets::new(paths.runtime());
-    let mut running = Running::new(paths, options)?;
+    let (config, _) = create::boot_files(folders, paths.name())?;
+    let mut running = Running::new(paths, options, config.border)?;
     let observer = running.memory_observer();
     let (guest, note) = engine::start(folders, paths.name(), options.engine, &sockets, &observer)?;
     tracing::info!(engine = guest.engine(), pid = guest.pid(), "the guest is on");

@@ -19,6 +19,7 @@ use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
 use crate::api::{self, Reply};
+use crate::config::Border;
 use crate::paths::MachinePaths;
 use crate::process;
 use crate::signals::Signals;
@@ -80,7 +81,7 @@ impl Running {
     ///
     /// # Errors
     /// A socket or the signal handling cannot be made.
-    pub fn new(paths: &MachinePaths, options: &Options) -> Result<Self, MachineError> {
+    pub fn new(paths: &MachinePaths, options: &Options, border: Border) -> Result<Self, MachineError> {
         let sockets = Sockets::new(paths.runtime());
         let socket = MachineError::system;
         let memory =
@@ -97,6 +98,7 @@ impl Running {
             label: paths.name().to_string(),
             runtime: paths.runtime().into(),
             local: false,
+            border: border.colour(&paths.name().to_string()),
             log: log.clone(),
         });
         let launcher = launcher.map_err(socket("cannot start the launcher of window processes"))?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::api::Display;
+use crate::config::Border;
 use crate::process;
 
 /// A process that lived shorter died quickly.
@@ -35,11 +36,19 @@ pub struct WindowCommand {
     pub runtime: PathBuf,
     /// Whether buffers are memory descriptors: no memory channel.
     pub local: bool,
+    /// The colour (red, green, blue) of the border around the guest's windows, if they have one.
+    pub border: Option<[u8; 3]>,
     /// What it says goes there.
     pub log: PathBuf,
 }
 
 impl WindowCommand {
+    /// The border as programs of ours take it.
+    #[must_use]
+    pub fn border_argument(&self) -> Option<String> {
+        self.border.map(|colour| format!("--border={}", Border::Colour(colour)))
+    }
+
     /// Starts it; it dies with the calling thread, which must be the main one.
     ///
     /// # Errors
@@ -50,6 +59,7 @@ impl WindowCommand {
         if self.local {
             command.arg("--local");
         }
+        command.args(self.border_argument());
         match display {
             Display::Headless => {
                 command.arg("--headless");
@@ -301,6 +311,7 @@ mod tests {
             label: "m".into(),
             runtime: folder.path().into(),
             local: false,
+            border: None,
             log: folder.path().join("log"),
         };
         let log = command.log.clone();

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use presenter::Presenter;
+use presenter::framed::Framed;
 use presenter::headless::Headless;
 use presenter::wayland::Wayland;
 use presenter::x11::X11;
@@ -61,6 +62,8 @@ pub struct Options {
     pub api_socket: PathBuf,
     /// Where windows are shown.
     pub screen: Screen,
+    /// The colour (red, green, blue) of a border around the guest's windows, if they are to have one.
+    pub border: Option<[u8; 3]>,
 }
 
 /// Runs the window process until its machine ends.
@@ -79,6 +82,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             x11.allow_alpha(&renderer)?;
             (Box::new(x11), renderer)
         }
+    };
+    let presenter = match options.border {
+        Some(colour) => Box::new(Framed::new(presenter, colour)),
+        None => presenter,
     };
     event_loop::Loop::new(options, presenter, renderer)?.run()
 }

@@ -261,15 +261,28 @@ pub fn popup_look(popup: &Popup, area: Rect) -> PopupLook {
     PopupLook { parent: popup.parent, area, kind: popup.kind }
 }
 
-/// How a toplevel looks on the host, as a child of this one.
+/// What runs without a machine is said to be of this one.
+const LOCAL: &str = "local";
+
+fn app_id(toplevel: &Toplevel) -> String {
+    let id = clean(&toplevel.app_id, 128);
+    if id.is_empty() { "app".to_owned() } else { id }
+}
+
+/// The title that an app gave its toplevel, cleaned for display.
+#[must_use]
+pub fn title(toplevel: &Toplevel) -> String {
+    let title = clean(&toplevel.title, 512);
+    if title.is_empty() { app_id(toplevel) } else { title }
+}
+
+/// How a toplevel looks on the host, as a child of this one. Its title ends with the machine's name.
 #[must_use]
 pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Look {
-    let id = clean(&toplevel.app_id, 128);
-    let id = if id.is_empty() { "app".to_owned() } else { id };
-    let title = clean(&toplevel.title, 512);
+    let title = title(toplevel);
     Look {
-        title: if title.is_empty() { id.clone() } else { title },
-        class: format!("inlay.{machine}.{id}"),
+        title: if machine == LOCAL { title } else { format!("{title} ({machine})") },
+        class: format!("inlay.{machine}.{}", app_id(toplevel)),
         parent,
         min_size: toplevel.min_size,
         max_size: toplevel.max_size,
@@ -338,9 +351,10 @@ mod tests {
     fn titles_cannot_play_tricks() {
         let title = format!("\u{202e}e\u{61c}v\u{2028}il\n\x07{}", "x".repeat(5000));
         let l = look(&toplevel(&title, "a/b\0c"), "demo", None);
-        assert!(l.title.starts_with("evilxxx") && l.title.len() <= 512);
+        assert!(l.title.starts_with("evilxxx") && l.title.ends_with("x (demo)") && l.title.len() <= 519);
         assert_eq!((l.class.as_str(), l.parent), ("inlay.demo.a/bc", None));
-        assert_eq!(look(&toplevel(" \t", ""), "demo", None).title, "app");
+        assert_eq!(look(&toplevel(" \t", ""), "demo", None).title, "app (demo)");
+        assert_eq!(look(&toplevel("foot", ""), "local", None).title, "foot");
     }
 
     #[test]

@@ -56,9 +56,15 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(screen: Screen<'_>) -> Self {
+        Self::start_with(screen, &[])
+    }
+
+    /// A window process with more arguments.
+    pub fn start_with(screen: Screen<'_>, arguments: &[&str]) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path()).stdin(Stdio::null());
+        command.args(arguments);
         screen.of(&mut command);
         let process = Process::spawn(&mut command);
         let socket = Sockets::new(runtime.path()).display();

@@ -97,10 +97,13 @@ impl Sway {
         String::from_utf8(out.stdout).unwrap()
     }
 
-    /// What it knows of the window with this title.
+    /// What it knows of the window with this title, behind which a machine's name may stand.
     pub fn find(&self, title: &str) -> Option<Value> {
         fn find(node: &Value, title: &str) -> Option<Value> {
-            if node["name"] == title && node["pid"].is_number() {
+            let name = node["name"].as_str().and_then(|name| name.strip_prefix(title));
+            let named =
+                name.is_some_and(|rest| rest.is_empty() || rest.starts_with(" (") && rest.ends_with(')'));
+            if named && node["pid"].is_number() {
                 return Some(node.clone());
             }
             let below = ["nodes", "floating_nodes"].into_iter().filter_map(|name| node[name].as_array());

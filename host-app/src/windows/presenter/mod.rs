@@ -4,6 +4,7 @@
 //! [`HostEvent`]s. It knows nothing of the agent. Windows are named by the surface of the guest that they show; sizes and
 //! places are logical pixels of the window geometry (what the user sees as the window, without shadows).
 
+pub mod framed;
 pub mod headless;
 pub mod wayland;
 pub mod x11;
@@ -325,6 +326,11 @@ pub trait Presenter: std::fmt::Debug {
     /// have content, and have the size that is drawn.
     fn decides(&self) -> bool {
         false
+    }
+
+    /// The border that is drawn around windows of the guest, if there is one. Sizes and places are those of the content inside it.
+    fn border(&self) -> Option<framed::Border> {
+        None
     }
 
     /// Tells of a window that is to come.

@@ -72,6 +72,20 @@ pub struct Quad {
 }
 
 impl Quad {
+    /// A rectangle (left, top, right, bottom) of one colour.
+    #[must_use]
+    pub fn solid(texture: Texture, to: [f32; 4]) -> Self {
+        let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+        Self { texture, to, corners, opaque: true, filtered: false }
+    }
+
+    /// It, further right and down.
+    #[must_use]
+    pub fn moved(mut self, by: f32) -> Self {
+        self.to = self.to.map(|edge| edge + by);
+        self
+    }
+
     /// The part of it within a rectangle (left, top, right, bottom), with its part of the texture.
     fn within(&self, rect: [f32; 4]) -> Option<Self> {
         let [left, top, right, bottom] = self.to;
@@ -138,6 +152,8 @@ pub struct Renderer {
     pending: u64,
     textures: Arc<std::sync::atomic::AtomicU64>,
     largest: u32,
+    /// The newest texture of one colour.
+    solid: Option<([u8; 4], Texture)>,
     busy_ns: u64,
 }
 
@@ -184,6 +200,7 @@ impl Renderer {
             pending: 0,
             textures: Arc::default(),
             largest: limits.max_texture_dimension_2d,
+            solid: None,
             busy_ns: 0,
             instance,
             adapter,
@@ -227,6 +244,23 @@ impl Renderer {
             ],
         });
         Some(Texture { texture, bind, size, _share: share })
+    }
+
+    /// A texture of one opaque pixel; `None` when the device refuses.
+    pub fn solid(&mut self, [red, green, blue]: [u8; 3]) -> Option<Texture> {
+        let pixel = [blue, green, red, 255];
+        if let Some((_, texture)) = self.solid.as_ref().filter(|(known, _)| *known == pixel) {
+            return Some(texture.clone());
+        }
+        let size = Size::new(1, 1);
+        let texture = self.texture(size)?;
+        let filled = self.upload(&texture, Rect::of_size(size), |to, _, _| {
+            // SAFETY: there is room for the row of one pixel.
+            unsafe { to.copy_from_nonoverlapping(pixel.as_ptr(), pixel.len()) };
+            true
+        });
+        self.solid = filled.then(|| (pixel, texture.clone()));
+        filled.then_some(texture)
     }
 
     /// Has `rect` of a texture (inside it) filled: `fill(to, pitch, room)` writes the rows, `false` gives up. The device

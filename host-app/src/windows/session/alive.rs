@@ -56,7 +56,7 @@ impl Session {
             {
                 ping.asked = true;
                 // The title is the guest's: short, and marked as a quotation.
-                let title = window::look(toplevel, &self.machine, None).title;
+                let title = window::title(toplevel);
                 let app: String = title.chars().filter(|c| *c != '"').take(60).collect();
                 dialogs.ask(*surface, &format!("\"{app}\" of {} does not answer.", self.machine));
             }

@@ -7,8 +7,9 @@ use inlay_protocol::geometry::{Rect, Size};
 
 use super::roles::ANNOUNCED;
 use super::{News, Session, SessionError, Tools};
+use crate::windows::presenter::framed::{self, Border};
 use crate::windows::presenter::{Ended, Presenter};
-use crate::windows::render::{self, Drawn};
+use crate::windows::render::{self, Drawn, Quad, Renderer};
 use crate::windows::scene::{Means, Outcome};
 use crate::windows::window::{Pace, Role, Told, Wish};
 
@@ -177,10 +178,21 @@ impl Session {
                     };
                     let scale = tools.presenter.scale(id);
                     let mut quads = self.scene.quads(id, scale);
-                    if tools.presenter.decides()
-                        && let Some(outline) = &outline
+                    if let Some(outline) = &outline
+                        && (tools.presenter.decides() || tools.presenter.border().is_some())
                     {
                         quads = render::cut_out(&quads, &in_pixels(outline, scale));
+                    }
+                    if let Some(border) = tools.presenter.border() {
+                        let inside = window.size;
+                        quads = bordered(
+                            quads,
+                            border,
+                            (inside, pixels),
+                            outline.as_deref(),
+                            scale,
+                            tools.renderer,
+                        );
                     }
                     let drawn = window.target.as_mut().map(|to| tools.renderer.draw(to, pixels, &quads));
                     window.dirty = drawn == Some(Drawn::Later);
@@ -275,6 +287,44 @@ impl Session {
                 .any(|w| matches!(w.role, Role::Toplevel(_)) && w.told == Told::Decided && w.has_news());
         let hidden = open().any(|w| if w.visible { w.pace != Pace::Free } else { w.wants_frame });
         (now, hidden || self.starving().iter().any(|id| self.windows.get(id).is_some_and(|w| !w.visible)))
+    }
+}
+
+/// The quads of a content with a border around them. `inside` and `whole` are the content's size in logical pixels and the window's in
+/// pixels; an outline is the content's.
+fn bordered(
+    content: Vec<Quad>,
+    border: Border,
+    (inside, whole): (Size, Size),
+    outline: Option<&[Rect]>,
+    scale_120: u32,
+    renderer: &mut Renderer,
+) -> Vec<Quad> {
+    let pixel = |logical: u32| (logical as f32 * scale_120 as f32 / 120.0).round();
+    let edge = pixel(border.width);
+    let Some(colour) = renderer.solid(border.colour) else { return content };
+    let (right, bottom) = (whole.width as f32, whole.height as f32);
+    let sides = match outline {
+        // What is left of it beside the content is the border.
+        Some(outline) => in_pixels(&framed::widened(outline, border.width), scale_120),
+        None => {
+            let (far_x, far_y) = (edge + pixel(inside.width), edge + pixel(inside.height));
+            vec![
+                [0.0, 0.0, right, edge],
+                [0.0, far_y.min(bottom - 1.0), right, bottom],
+                [0.0, edge, edge, far_y],
+                [far_x.min(right - 1.0), edge, right, far_y],
+            ]
+        }
+    };
+    let mut quads: Vec<Quad> = sides.into_iter().map(|to| Quad::solid(colour.clone(), to)).collect();
+    let content = content.into_iter().map(|quad| quad.moved(edge));
+    if outline.is_some() {
+        quads.extend(content);
+        quads
+    } else {
+        // The border is above all that an app draws.
+        content.chain(quads).collect()
     }
 }
 

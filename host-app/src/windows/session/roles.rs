@@ -267,7 +267,8 @@ impl Session {
         let parent = self.windows.get(&popup.parent).map(|w| w.size).unwrap_or_default();
         let outputs = presenter.outputs();
         let around = Rect::of_size(parent).translated(origin);
-        let monitor = placement::relative(placement::monitor(outputs, around), origin);
+        let edge = presenter.border().map_or(0, |border| border.width);
+        let monitor = placement::relative(placement::monitor(outputs, around), origin).shrunk(edge);
         match &popup.place {
             Place::Positioner(positioner) => placement::place(positioner, monitor),
             Place::Fixed(area) => {
