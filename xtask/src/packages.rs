@@ -28,6 +28,7 @@ pub const HEADLESS: &[&str] =
 pub const TESTS: &[&str] = &[
     "busybox-static",
     "iproute2",
+    "kwin-wayland",
     "dbus",
     "foot",
     "grim",

@@ -62,7 +62,7 @@ pub enum ApiRequest {
 pub struct WindowInfo {
     /// Its surface in the guest.
     pub surface: SurfaceId,
-    /// Its title, as the host shows it; empty for popups.
+    /// The title that its app gave it, cleaned for display; empty for popups.
     pub title: String,
     /// Its class; empty for popups.
     pub class: String,

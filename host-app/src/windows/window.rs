@@ -269,6 +269,12 @@ fn app_id(toplevel: &Toplevel) -> String {
     if id.is_empty() { "app".to_owned() } else { id }
 }
 
+/// The class of a toplevel on the host: `inlay.<machine>.<app id>`.
+#[must_use]
+pub fn class(toplevel: &Toplevel, machine: &str) -> String {
+    format!("inlay.{machine}.{}", app_id(toplevel))
+}
+
 /// The title that an app gave its toplevel, cleaned for display.
 #[must_use]
 pub fn title(toplevel: &Toplevel) -> String {
@@ -282,7 +288,7 @@ pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Lo
     let title = title(toplevel);
     Look {
         title: if machine == LOCAL { title } else { format!("{title} ({machine})") },
-        class: format!("inlay.{machine}.{}", app_id(toplevel)),
+        class: class(toplevel, machine),
         parent,
         min_size: toplevel.min_size,
         max_size: toplevel.max_size,

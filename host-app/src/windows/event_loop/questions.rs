@@ -80,9 +80,8 @@ impl Loop {
         let open = session.windows.iter().filter(|(_, w)| w.is_open());
         open.map(|(surface, w)| match &w.role {
             WindowRole::Toplevel(toplevel) => {
-                let look = window::look(toplevel, &self.name, None);
-                let area = Rect::of_size(w.size);
-                WindowInfo { surface: *surface, title: look.title, class: look.class, area, parent: None }
+                let (title, class) = (window::title(toplevel), window::class(toplevel, &self.name));
+                WindowInfo { surface: *surface, title, class, area: Rect::of_size(w.size), parent: None }
             }
             WindowRole::Popup(popup, area) => WindowInfo {
                 surface: *surface,
