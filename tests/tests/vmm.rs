@@ -84,6 +84,8 @@ n=$(dd if=/dev/vda bs=16 count=1 2> /dev/null | tr -d '\\000')
 n=$((${n:-0} + 1))
 echo $n | dd of=/dev/vda conv=notrunc,fsync 2> /dev/null
 echo \"boot $n of $(uname -r) with $(nproc) processors\" > /dev/ttyS0
+# Waits until that is sent: the kernel's own words would come into it.
+stty -F /dev/ttyS0 echo
 case $n in
 1) reboot -f ;;
 2) echo b > /proc/sysrq-trigger ;;
