@@ -13,13 +13,17 @@
 //! time, each on a connection of its own, and then says `done`. A line `keep COUNT` opens that many, says `done` and keeps them.
 
 //!
+//! `inlay-pattern video COUNT` shows a film as players do, in a subsurface of its own over a window that does not change: for each line on
+//! standard input COUNT frames of 1280x720, 60 a second, and then says `done`.
+
+//!
 //! `inlay-pattern storm TITLE` is an X11 client that fills its window anew for each size that it gets; for each line on standard input it
 //! says how often it did.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use inlay_tests::client::{Buffer, Client, Window};
@@ -41,9 +45,12 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["steps"] => steps(),
         ["frames", size, damage, count] => frames(parse(size)?, parse(damage)?, count.parse()?),
+        ["video", count] => video(count.parse()?),
         ["windows"] => windows(),
         ["storm", title] => storm(title),
-        _ => bail!("usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | windows | storm TITLE"),
+        _ => bail!(
+            "usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | video COUNT | windows | storm TITLE"
+        ),
     }
 }
 
@@ -153,6 +160,47 @@ fn frames(size: (u32, u32), damage: (u32, u32), count: usize) -> Result<()> {
         line?;
         let times = round(&mut client, count)?;
         say(&times.join(" "))?;
+    }
+    Ok(())
+}
+
+fn video(count: u32) -> Result<()> {
+    const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
+    let (width, height) = (1280, 720);
+    let mut client = Client::connect()?;
+    let window = client.window("pattern video", "inlay-pattern")?;
+    let mut behind = client.buffer(width + 80, height + 120, false)?;
+    let whole = [0, 0, width + 80, height + 120];
+    behind.wash(whole, 40);
+    show(&mut client, &window, &behind, &[whole])?;
+    let (surface, role) = client.subsurface(&window.surface, (40, 40))?;
+    role.set_desync();
+    let mut buffers =
+        [(); 3].map(|()| client.buffer(width, height, false)).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut number = 0_usize;
+    let mut next = |client: &mut Client| -> Result<()> {
+        number += 1;
+        let turn = number % buffers.len();
+        buffers[turn].wash([0, 0, width, height], u8::try_from(number % 251)?);
+        surface.attach(Some(&buffers[turn].buffer), 0, 0);
+        surface.damage_buffer(0, 0, width.cast_signed(), height.cast_signed());
+        surface.commit();
+        client.flush()
+    };
+    next(&mut client)?;
+    show(&mut client, &window, &behind, &[])?;
+    say("ready")?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let begin = Instant::now();
+        for frame in 0..count {
+            let due = begin + FRAME * frame;
+            while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                client.pump(left, None)?;
+            }
+            next(&mut client)?;
+        }
+        say("done")?;
     }
     Ok(())
 }

@@ -169,6 +169,37 @@ impl Host {
         ours.map(super::desktop::private_kib).sum()
     }
 
+    /// A film of so many frames of 1280x720, 60 a second, in a subsurface: the costs of a frame, and how many were uploaded.
+    pub fn video(&self, runs: usize, frames: usize) -> Result<(Cost, f64)> {
+        let case = Case { name: "film", size: (1280, 720), damage: (1280, 720) };
+        let (mut costs, mut shown) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            let mut command = Command::new(program("inlay-pattern")?);
+            self.client(command.args(["video", &frames.to_string()]));
+            let mut client = Client::start(&mut command)?;
+            let before = api::counters(&self.api())?;
+            let line = client.ask("")?;
+            ensure!(line == "done", "the client said {line:?}");
+            let after = api::counters(&self.api())?;
+            let agents = before.agent.zip(after.agent).context("the agent gave no figures")?;
+            let each = frames as f64;
+            costs.push(Cost {
+                copy: clock::memcpy(case),
+                guest: (agents.1.cpu_micros - agents.0.cpu_micros) as f64 / 1e3 / each,
+                host: (after.loop_cpu_ns - before.loop_cpu_ns) as f64 / 1e6 / each,
+                ..Cost::default()
+            });
+            shown.push((after.uploaded_bytes - before.uploaded_bytes) as f64 / f64::from(4 * 1280 * 720));
+            drop(client);
+            let gone = || api::windows(Path::new(&self.api())).ok()?.is_empty().then_some(());
+            eventually("the end of the window", gone)?;
+        }
+        let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part).collect());
+        let cost =
+            Cost { copy: of(|c| c.copy), guest: of(|c| c.guest), host: of(|c| c.host), ..Cost::default() };
+        Ok((cost, median(shown)))
+    }
+
     /// Several runs of one case.
     pub fn measure(&self, case: Case, runs: usize, frames: usize) -> Result<Cost> {
         let mut costs = Vec::new();
