@@ -37,19 +37,20 @@ impl KWin {
             chown(runtime.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             let id = NOBODY.to_string();
             let mut command = Command::new("setpriv");
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "dbus-run-session"]);
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(&program);
             command
         } else {
-            Command::new("dbus-run-session")
+            Command::new(&program)
         };
         let (width, height) = (MONITOR.width.to_string(), MONITOR.height.to_string());
-        command.arg(&program).args(["--virtual", "--width", &width, "--height", &height]);
+        command.args(["--virtual", "--width", &width, "--height", &height]);
         command.args(["--output-count", "2", "--scale", "1.5", "--no-lockscreen", "--no-global-shortcuts"]);
         command.args(["--socket", "wayland-kwin"]).current_dir(runtime.path());
         command.env("XDG_RUNTIME_DIR", runtime.path()).env("HOME", runtime.path());
         // Its painter needs no graphics device.
         command.env("KWIN_COMPOSE", "Q").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
+        // Nor a session bus: one that is started for it would outlive the test.
+        for name in ["DBUS_SESSION_BUS_ADDRESS", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
