@@ -1,6 +1,7 @@
 //! `wp_content_type_manager_v1`: what a surface shows. The host is told the most demanding kind of a window's surfaces.
 
 use inlay_protocol::display::ContentType;
+use inlay_protocol::limits;
 use smithay::reexports::wayland_protocols::wp::content_type::v1::server::wp_content_type_v1::Type;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::wayland::compositor::{SurfaceData, TraversalAction, with_surface_tree_downward};
@@ -25,10 +26,13 @@ pub fn of_tree(root: &WlSurface) -> ContentType {
     let mut most = ContentType::None;
     with_surface_tree_downward(
         root,
-        (),
-        |_, _, ()| TraversalAction::DoChildren(()),
-        |_, states, ()| most = most.max(of(states)),
-        |_, _, ()| true,
+        0,
+        |_, _, depth| {
+            let deep = *depth >= limits::TREE_DEPTH;
+            if deep { TraversalAction::SkipChildren } else { TraversalAction::DoChildren(depth + 1) }
+        },
+        |_, states, _| most = most.max(of(states)),
+        |_, _, _| true,
     );
     most
 }

@@ -17,6 +17,8 @@ impl KeyboardShortcutsInhibitHandler for Agent {
 
     fn new_inhibitor(&mut self, inhibitor: KeyboardShortcutsInhibitor) {
         let root = root_of(inhibitor.wl_surface());
+        // Those of surfaces that are gone say nothing more; apps may leave any number of them.
+        self.windows.inhibitors.retain(|known| known.wl_surface().is_alive());
         self.windows.inhibitors.push(inhibitor);
         if let Some(id) = id_of(&root) {
             self.windows.mark(id);

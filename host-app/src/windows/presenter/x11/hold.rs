@@ -5,6 +5,7 @@
 //! shortcuts lead out of any window.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use inlay_protocol::display::{Constraint, SurfaceId};
 use inlay_protocol::input::InputEvent;
@@ -16,6 +17,9 @@ use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, GrabMode, Gra
 
 use super::{HostEvent, X11, pointer};
 
+/// A pointer that somebody else has is asked for no oftener.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// What an app wants of the pointer.
 #[derive(Debug)]
 pub struct Hold {
@@ -23,6 +27,8 @@ pub struct Hold {
     how: Constraint,
     /// Set while it is held; with the window of one pixel that a locked one is in.
     held: Option<Option<xproto::Window>>,
+    /// When the display refused last, as somebody else has the pointer.
+    refused: Option<Instant>,
 }
 
 /// Where devices that tell places were, by device: what they are moved is told as a difference.
@@ -36,7 +42,7 @@ impl X11 {
             return;
         }
         self.let_go();
-        self.held = how.map(|how| Hold { window, how, held: None });
+        self.held = how.map(|how| Hold { window, how, held: None, refused: None });
         self.hold_or_not();
     }
 
@@ -51,7 +57,7 @@ impl X11 {
         }
         let wants = self.focus.is_some() && self.pointed == Some(window) && self.watched.is_none();
         match (wants, hold.held.is_some()) {
-            (true, false) => self.take_hold(),
+            (true, false) if hold.refused.is_none_or(|at| at.elapsed() >= AGAIN) => self.take_hold(),
             (false, true) => self.let_go(),
             _ => {}
         }
@@ -79,6 +85,9 @@ impl X11 {
         if status != Ok(GrabStatus::SUCCESS) {
             tracing::debug!("the pointer is not held: {status:?}");
             cage.into_iter().for_each(|cage| self.sent(self.connection.destroy_window(cage)));
+            if let Some(hold) = &mut self.held {
+                hold.refused = Some(Instant::now());
+            }
             return;
         }
         self.read_places();
