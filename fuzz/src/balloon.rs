@@ -72,11 +72,7 @@ impl Bench {
     fn step(&mut self, device: &mut Balloon, input: &mut Input<'_>) -> Option<()> {
         match input.byte()? {
             kind @ 0..16 => self.guest.step(kind, device, input)?,
-            16 => {
-                let (state, before) = (device.save(), device.config());
-                device.restore(state, &self.guest.mem).expect("its own state");
-                assert_eq!(device.config(), before);
-            }
+            16 => drop(self.guest.save(device)),
             17 => device.handle().set_target(input.word()?),
             18 => {
                 let at = usize::try_from(input.word()?).expect("64 bits");

@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use inlay_vmm_core::devices::console::Console;
-use inlay_vmm_core::virtio::{Device as _, Wake};
+use inlay_vmm_core::virtio::Wake;
 
 use super::guest::{Guest, Input, STEPS};
 
@@ -17,13 +17,11 @@ const BACKLOG: usize = 64 << 10;
 /// The guest, kept between inputs because its memory is costly to map.
 pub struct Bench {
     guest: Guest,
-    /// Whether this input saved the device: once tells all, and costs as much as all the rest.
-    saved: bool,
 }
 
 impl Default for Bench {
     fn default() -> Self {
-        Self { guest: Guest::new(2), saved: false }
+        Self { guest: Guest::new(2) }
     }
 }
 
@@ -31,7 +29,6 @@ impl Bench {
     /// Runs one input.
     pub fn run(&mut self, data: &[u8]) {
         let mut input = Input(data);
-        self.saved = false;
         self.guest.begin(input.byte().unwrap_or(4));
         let (mut host, end) = UnixStream::pair().expect("sockets");
         host.set_nonblocking(true).expect("a flag");
@@ -48,11 +45,10 @@ impl Bench {
     fn step(&mut self, device: &mut Console, host: &mut UnixStream, input: &mut Input<'_>) -> Option<()> {
         match input.byte()? {
             kind @ 0..16 => self.guest.step(kind, device, input)?,
-            16 if std::mem::replace(&mut self.saved, true) => {}
             16 => {
-                let state = device.save();
-                assert!(state["backlog"].as_array().expect("bytes").len() <= BACKLOG);
-                device.restore(state, &self.guest.mem).expect("its own state");
+                if let Some(state) = self.guest.save(device) {
+                    assert!(state["backlog"].as_array().expect("bytes").len() <= BACKLOG);
+                }
             }
             17 => {
                 let count = input.byte()?;

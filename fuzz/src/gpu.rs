@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver};
-use inlay_vmm_core::virtio::{Device as _, Mem, Wake};
+use inlay_vmm_core::virtio::{Mem, Wake};
 use vm_memory::{GuestAddress, GuestMemory as _};
 
 use super::guest::{Guest, Input, STEPS};
@@ -87,10 +87,7 @@ impl Bench {
                     assert!(backed.lock().expect("not poisoned").generations.is_empty(), "a reset ends all");
                 }
             }
-            16 => {
-                let state = device.save();
-                device.restore(state, &self.guest.mem).expect("its own state");
-            }
+            16 => drop(self.guest.save(device)),
             // A resource and pages for it, well-formed most of the time.
             17 => {
                 let (id, format) = (input.byte()? & 7, input.byte()? & 3);

@@ -71,13 +71,16 @@ pub struct Guest {
     queues: Vec<VirtQueue>,
     rings: Vec<Ring>,
     heap: u64,
+    /// Whether this input saved the device: once tells all, and costs as much as all the rest.
+    saved: bool,
 }
 
 impl Guest {
     pub fn new(queues: usize) -> Self {
         let ranges = RAM.map(|(at, size)| (GuestAddress(at), size));
         let mem = GuestMemoryMmap::from_ranges(&ranges).expect("36 KiB of memory");
-        let mut guest = Self { mem, queues: Vec::new(), rings: vec![Ring::default(); queues], heap: HEAP };
+        let mut guest =
+            Self { mem, queues: Vec::new(), rings: vec![Ring::default(); queues], heap: HEAP, saved: false };
         guest.restart(0);
         guest
     }
@@ -88,6 +91,7 @@ impl Guest {
             let _ = self.mem.write_slice(&[0; 0x8000][..size], GuestAddress(at));
         }
         self.heap = HEAP;
+        self.saved = false;
         self.restart(shape);
     }
 
@@ -121,6 +125,17 @@ impl Guest {
             self.wake(device, Wake::HostSource);
         }
         device.reset();
+    }
+
+    /// Saves the device and restores it from that, once an input; what was saved.
+    pub fn save(&mut self, device: &mut dyn Device) -> Option<serde_json::Value> {
+        if std::mem::replace(&mut self.saved, true) {
+            return None;
+        }
+        let (state, before) = (device.save(), device.config());
+        device.restore(state.clone(), &self.mem).expect("its own state");
+        assert_eq!(device.config(), before);
+        Some(state)
     }
 
     /// Lets the device work once.

@@ -16,7 +16,7 @@ use smithay::wayland::compositor::{
 use smithay::wayland::presentation::PresentationFeedbackCachedState;
 use smithay::wayland::viewporter::ensure_viewport_valid;
 
-use super::{AppState, content_type, output};
+use super::{AppState, content_type, output, xdg_rules};
 use crate::agent::Agent;
 use crate::export::damage::{Damage, View};
 use crate::export::{self, copy, state};
@@ -49,7 +49,10 @@ impl CompositorHandler for Agent {
             surface.post_error(NO_MEMORY, "too many surfaces");
             return;
         }
-        compositor::add_pre_commit_hook::<Self, _>(surface, |_, _, surface| stage_places(surface));
+        compositor::add_pre_commit_hook::<Self, _>(surface, |agent, _, surface| {
+            stage_places(surface);
+            xdg_rules::before_commit(agent, surface);
+        });
     }
 
     fn commit(&mut self, wl: &WlSurface) {

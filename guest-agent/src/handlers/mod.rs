@@ -15,8 +15,10 @@ pub mod shm;
 pub mod shortcuts;
 pub mod toplevel_icon;
 pub mod viewporter;
+pub mod xdg_rules;
 pub mod xdg_shell;
 
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_wm_base::XdgWmBase;
 use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
@@ -49,6 +51,8 @@ pub struct Protocols {
     pub shm: ShmState,
     /// `xdg_wm_base`.
     pub xdg_shell: XdgShellState,
+    /// The objects that apps bound to it.
+    pub wm_bases: Vec<XdgWmBase>,
     /// `wl_data_device_manager`.
     pub data_device: DataDeviceState,
     /// `zwp_primary_selection_device_manager_v1`.
@@ -80,6 +84,7 @@ impl Protocols {
             compositor: CompositorState::new_v6::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
             xdg_shell: XdgShellState::new::<Agent>(display),
+            wm_bases: Vec::new(),
             data_device: DataDeviceState::new::<Agent>(display),
             primary_selection: PrimarySelectionState::new::<Agent>(display),
             activation: XdgActivationState::new::<Agent>(display),

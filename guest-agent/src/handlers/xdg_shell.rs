@@ -2,29 +2,20 @@
 
 use inlay_protocol::display::{Act, Edges, Request, SurfaceId};
 use rustix::process::{Pid, Signal, kill_process};
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_popup::XdgPopup;
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_positioner::{self, XdgPositioner};
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_surface::XdgSurface;
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::{ResizeEdge, XdgToplevel};
-use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_wm_base::{self, XdgWmBase};
-use smithay::reexports::wayland_server::backend::ClientId;
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_popup;
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::ResizeEdge;
+use smithay::reexports::wayland_server::Resource;
 use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
 use smithay::reexports::wayland_server::protocol::wl_seat::WlSeat;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
-use smithay::reexports::wayland_server::{
-    Client, DataInit, Dispatch, DisplayHandle, Resource, delegate_dispatch, delegate_global_dispatch,
-};
 use smithay::utils::{Logical, Point, SERIAL_COUNTER, Serial};
-use smithay::wayland::compositor::{BufferAssignment, SurfaceAttributes, get_role, with_states};
 use smithay::wayland::shell::xdg::{
-    Configure, PopupSurface, PositionerState, ShellClient, ToplevelSurface, XDG_POPUP_ROLE,
-    XDG_TOPLEVEL_ROLE, XdgPositionerUserData, XdgShellHandler, XdgShellState, XdgShellSurfaceUserData,
-    XdgSurfaceUserData, XdgWmBaseUserData,
+    Configure, PopupSurface, PositionerState, ShellClient, ToplevelSurface, XdgShellHandler, XdgShellState,
 };
 
 use crate::agent::Agent;
 use crate::export::state::point;
-use crate::handlers::output;
+use crate::handlers::{output, xdg_rules};
 use crate::surface::id_of;
 use crate::windows::{self, Stage};
 
@@ -66,16 +57,19 @@ impl XdgShellHandler for Agent {
     }
 
     fn new_toplevel(&mut self, toplevel: ToplevelSurface) {
-        if let Some(id) = id_of(toplevel.wl_surface()) {
+        if let (Some(id), Some(xdg)) = (id_of(toplevel.wl_surface()), self.windows.making.take()) {
             output::follow(self, toplevel.wl_surface());
-            self.windows.add_toplevel(id, toplevel);
+            self.windows.add_toplevel(id, toplevel, xdg);
         }
     }
 
     fn new_popup(&mut self, popup: PopupSurface, positioner: PositionerState) {
-        if let Some(id) = id_of(popup.wl_surface()) {
+        if let (Some(id), Some(xdg)) = (id_of(popup.wl_surface()), self.windows.making.take()) {
             let surface = popup.wl_surface().clone();
-            self.windows.add_popup(id, popup, positioner);
+            if !xdg_rules::is_complete(&positioner) {
+                xdg_rules::incomplete_positioner(self, &surface);
+            }
+            self.windows.add_popup(id, popup, xdg, positioner);
             output::follow(self, &surface);
         }
     }
@@ -122,8 +116,7 @@ impl XdgShellHandler for Agent {
             && let Some(window) = self.windows.popups.get_mut(&id)
         {
             if window.stage == Stage::Mapped {
-                let error =
-                    smithay::reexports::wayland_protocols::xdg::shell::server::xdg_popup::Error::InvalidGrab;
+                let error = xdg_popup::Error::InvalidGrab;
                 popup.xdg_popup().post_error(error, "a popup must grab before it is mapped");
             } else {
                 window.grab = true;
@@ -135,6 +128,10 @@ impl XdgShellHandler for Agent {
         let up = self.display.is_up();
         let Some(id) = id_of(popup.wl_surface()) else { return };
         let Some(window) = self.windows.popups.get_mut(&id) else { return };
+        if !xdg_rules::is_complete(&positioner) {
+            xdg_rules::incomplete_positioner(self, popup.wl_surface());
+            return;
+        }
         window.positioner = positioner;
         if up {
             window.reposition = Some(token);
@@ -226,77 +223,3 @@ pub fn dismiss(agent: &mut Agent, id: SurfaceId) {
         }
     }
 }
-
-/// What smithay refuses though the protocol allows it: an anchor rectangle without an extent is a point, here a pixel.
-impl Dispatch<XdgPositioner, XdgPositionerUserData> for Agent {
-    fn request(
-        agent: &mut Self,
-        client: &Client,
-        positioner: &XdgPositioner,
-        mut request: xdg_positioner::Request,
-        data: &XdgPositionerUserData,
-        display: &DisplayHandle,
-        init: &mut DataInit<'_, Self>,
-    ) {
-        if let xdg_positioner::Request::SetAnchorRect { width, height, .. } = &mut request {
-            for extent in [width, height] {
-                *extent = if *extent == 0 { 1 } else { *extent };
-            }
-        }
-        <XdgShellState as Dispatch<XdgPositioner, XdgPositionerUserData, Self>>::request(
-            agent, client, positioner, request, data, display, init,
-        );
-    }
-}
-
-/// What smithay leaves out: the errors of `get_xdg_surface`.
-impl Dispatch<XdgWmBase, XdgWmBaseUserData> for Agent {
-    fn request(
-        agent: &mut Self,
-        client: &Client,
-        wm_base: &XdgWmBase,
-        request: xdg_wm_base::Request,
-        data: &XdgWmBaseUserData,
-        display: &DisplayHandle,
-        init: &mut DataInit<'_, Self>,
-    ) {
-        let wrong = match &request {
-            xdg_wm_base::Request::GetXdgSurface { surface, .. } => unfit(agent, surface),
-            _ => None,
-        };
-        <XdgShellState as Dispatch<XdgWmBase, XdgWmBaseUserData, Self>>::request(
-            agent, client, wm_base, request, data, display, init,
-        );
-        // After it: the new object must have been made, whatever becomes of the connection.
-        if let Some((error, message)) = wrong {
-            wm_base.post_error(error, message);
-        }
-    }
-
-    fn destroyed(agent: &mut Self, client: ClientId, wm_base: &XdgWmBase, data: &XdgWmBaseUserData) {
-        <XdgShellState as Dispatch<XdgWmBase, XdgWmBaseUserData, Self>>::destroyed(
-            agent, client, wm_base, data,
-        );
-    }
-}
-
-/// Why a surface cannot become an `xdg_surface`.
-fn unfit(agent: &Agent, surface: &WlSurface) -> Option<(xdg_wm_base::Error, &'static str)> {
-    let attached = with_states(surface, |states| {
-        let mut attributes = states.cached_state.get::<SurfaceAttributes>();
-        matches!(attributes.pending().buffer, Some(BufferAssignment::NewBuffer(_)))
-    });
-    let shown = || id_of(surface).and_then(|id| agent.surfaces.get(id)).is_some_and(|s| s.view.is_some());
-    if get_role(surface).is_some_and(|role| role != XDG_TOPLEVEL_ROLE && role != XDG_POPUP_ROLE) {
-        Some((xdg_wm_base::Error::Role, "the surface has another role"))
-    } else if attached || shown() {
-        Some((xdg_wm_base::Error::InvalidSurfaceState, "the surface has a buffer already"))
-    } else {
-        None
-    }
-}
-
-delegate_global_dispatch!(Agent: [XdgWmBase: ()] => XdgShellState);
-delegate_dispatch!(Agent: [XdgPopup: XdgShellSurfaceUserData] => XdgShellState);
-delegate_dispatch!(Agent: [XdgSurface: XdgSurfaceUserData] => XdgShellState);
-delegate_dispatch!(Agent: [XdgToplevel: XdgShellSurfaceUserData] => XdgShellState);

@@ -17,12 +17,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use inlay_protocol::display::{Act, Decoration, Icon, Request, SurfaceId, Toplevel};
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_popup::XdgPopup;
+use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_surface::XdgSurface;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::Serial;
 use smithay::wayland::keyboard_shortcuts_inhibit::KeyboardShortcutsInhibitor;
 use smithay::wayland::shell::xdg::{PopupSurface, PositionerState, ShellClient, ToplevelSurface};
 
 use crate::agent::Agent;
+use crate::handlers::xdg_rules;
 use crate::surface::id_of;
 
 /// Configures that the app has not acknowledged; older ones are forgotten.
@@ -82,6 +85,8 @@ impl Serials {
 pub struct ToplevelWindow {
     /// The app's object.
     pub handle: ToplevelSurface,
+    /// What that was made of.
+    xdg: XdgSurface,
     /// Where it stands.
     pub stage: Stage,
     /// Who draws its frame.
@@ -105,6 +110,8 @@ pub struct ToplevelWindow {
 pub struct PopupWindow {
     /// The app's object.
     pub handle: PopupSurface,
+    /// What that was made of.
+    xdg: XdgSurface,
     /// Where it stands.
     pub stage: Stage,
     /// Where it wants to be.
@@ -132,14 +139,17 @@ pub struct Windows {
     pub awake: Vec<WlSurface>,
     /// Wishes for the keys that the desktop has shortcuts on.
     pub inhibitors: Vec<KeyboardShortcutsInhibitor>,
+    /// The `xdg_surface` whose request is looked at: what is made now is made of it.
+    pub making: Option<XdgSurface>,
     changed: BTreeSet<SurfaceId>,
 }
 
 impl Windows {
     /// A new toplevel.
-    pub fn add_toplevel(&mut self, id: SurfaceId, handle: ToplevelSurface) {
+    pub fn add_toplevel(&mut self, id: SurfaceId, handle: ToplevelSurface, xdg: XdgSurface) {
         let window = ToplevelWindow {
             handle,
+            xdg,
             stage: Stage::Unmapped,
             decoration: Decoration::ClientSide,
             urgent: false,
@@ -153,9 +163,16 @@ impl Windows {
     }
 
     /// A new popup.
-    pub fn add_popup(&mut self, id: SurfaceId, handle: PopupSurface, positioner: PositionerState) {
+    pub fn add_popup(
+        &mut self,
+        id: SurfaceId,
+        handle: PopupSurface,
+        xdg: XdgSurface,
+        positioner: PositionerState,
+    ) {
         let window = PopupWindow {
             handle,
+            xdg,
             stage: Stage::Unmapped,
             positioner,
             grab: false,
@@ -198,6 +215,24 @@ impl Windows {
         self.changed.extend(self.toplevels.keys().chain(self.popups.keys()));
     }
 
+    /// The surface of the toplevel or popup that was made of an `xdg_surface`.
+    #[must_use]
+    pub fn surface_of(&self, xdg: &XdgSurface) -> Option<&WlSurface> {
+        let mut toplevels = self.toplevels.values().map(|t| (&t.xdg, t.handle.wl_surface()));
+        let mut popups = self.popups.values().map(|p| (&p.xdg, p.handle.wl_surface()));
+        toplevels
+            .find(|(x, _)| *x == xdg)
+            .or_else(|| popups.find(|(x, _)| *x == xdg))
+            .map(|(_, surface)| surface)
+    }
+
+    /// The surface of a popup.
+    #[must_use]
+    pub fn popup_of(&self, popup: &XdgPopup) -> Option<(SurfaceId, WlSurface)> {
+        let found = self.popups.iter().find(|(_, p)| p.handle.xdg_popup() == popup);
+        found.map(|(id, p)| (*id, p.handle.wl_surface().clone()))
+    }
+
     /// The popups above a window, the topmost first.
     #[must_use]
     pub fn popups_above(&self, id: SurfaceId) -> Vec<SurfaceId> {
@@ -236,7 +271,12 @@ pub fn committed(agent: &mut Agent, id: SurfaceId, attached: bool) {
     let (stage, lost, mark) = if let Some(window) = agent.windows.toplevels.get_mut(&id) {
         window.serials.commit();
         let before = window.stage;
-        window.stage = next_stage(before, attached, || window.handle.ensure_configured());
+        if !xdg_rules::check_sizes(window.handle.wl_surface(), window.handle.xdg_toplevel()) {
+            return;
+        }
+        window.stage = next_stage(before, attached, || {
+            xdg_rules::ensure_configured(&window.xdg, window.handle.wl_surface())
+        });
         if window.stage == Stage::Asked && !up {
             plain_configure_toplevel(window);
         }
@@ -249,7 +289,9 @@ pub fn committed(agent: &mut Agent, id: SurfaceId, attached: bool) {
     } else if let Some(window) = agent.windows.popups.get_mut(&id) {
         window.serials.commit();
         let before = window.stage;
-        window.stage = next_stage(before, attached, || window.handle.ensure_configured());
+        window.stage = next_stage(before, attached, || {
+            xdg_rules::ensure_configured(&window.xdg, window.handle.wl_surface())
+        });
         let asked = (before, window.stage) == (Stage::Unmapped, Stage::Asked);
         if asked && !up {
             plain_configure_popup(window);

@@ -10,6 +10,7 @@ mod input;
 mod pixels;
 mod programs;
 mod reconnect;
+mod shell;
 mod windows;
 mod wishes;
 mod x11;

@@ -91,19 +91,6 @@ fn an_unmapped_window_starts_again() {
 }
 
 #[test]
-fn a_buffer_before_the_configure_is_an_error() {
-    let mut host = Host::start();
-    let mut client = Client::new(&host);
-    let buffer = client.buffer(20, 20);
-    let window = client.window();
-    client.show(&window.surface, &buffer);
-    assert!(client.queue.roundtrip(&mut client.state).is_err());
-    let mut other = Client::new(&host);
-    let buffer = other.buffer(20, 20);
-    other.mapped(&mut host, &buffer);
-}
-
-#[test]
 fn what_an_app_asks_of_its_window_reaches_the_host() {
     let mut host = Host::start();
     let mut client = Client::new(&host);
