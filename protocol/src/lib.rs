@@ -22,6 +22,7 @@ pub mod handshake;
 pub mod input;
 pub mod limits;
 pub mod memory;
+pub mod scale;
 pub mod stream;
 
 /// Ports of virtio-vsock on the host, to which the agent connects (context id 2, `VMADDR_CID_HOST`).

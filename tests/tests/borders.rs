@@ -99,7 +99,7 @@ fn on_x11_all_of_a_machine_has_its_colour_around_it() {
 #[test]
 fn on_wayland_all_of_a_machine_has_its_colour_around_it() {
     for scale_120 in [120, 180] {
-        let offers = Offers { frames: Some(Mode::ServerSide), scale_120 };
+        let offers = Offers { frames: Some(Mode::ServerSide), scale_120, ..Offers::default() };
         let desktop = Desktop::start(offers);
         let mut agent = Agent::start_with(Screen::Wayland(&desktop.socket()), &[ARGUMENT]);
         agent.toplevel(1, "framed", |_| {});

@@ -14,7 +14,8 @@ use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::sync::ConnectionExt as _;
-use x11rb::protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask};
+use x11rb::protocol::xproto::{self, AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask};
+use x11rb::wrapper::ConnectionExt as _;
 
 /// The windows directly below the root that have this size: their ids and places.
 fn sized(xvfb: &Xvfb, size: (u32, u32)) -> Vec<(String, Point)> {
@@ -546,5 +547,107 @@ fn a_resize_goes_on_when_the_content_of_the_new_size_is_shown() {
     eventually("the next number", || {
         agent.listen(Duration::from_millis(20));
         (value() == 9).then_some(())
+    });
+}
+
+#[test]
+fn windows_have_the_scale_of_the_display() {
+    let xvfb = Xvfb::start();
+    let (x, screen) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    let root = x.setup().roots[screen].root;
+    let resources = |text: &str| {
+        let (replace, name) = (xproto::PropMode::REPLACE, AtomEnum::RESOURCE_MANAGER);
+        x.change_property8(replace, root, name, AtomEnum::STRING, text.as_bytes()).unwrap();
+        x.flush().unwrap();
+    };
+    resources("*foreground:\tblack\nXft.dpi:\t192\n");
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    let outputs = |e: &Event| match e {
+        Event::Outputs(outputs) => Some((outputs[0].area, outputs[0].scale_120)),
+        _ => None,
+    };
+    assert_eq!(agent.until("the monitors", outputs), (Rect::new(0, 0, 640, 450), 240));
+
+    // Twice as many pixels, each of them where it belongs.
+    let logical = Size::new(200, 100);
+    let pixels: Vec<u8> =
+        (0..400 * 200).flat_map(|at| if at == 400 * 199 + 399 { GREEN } else { RED }).collect();
+    agent.toplevel(1, "sharp", |_| {});
+    agent.show(1, Size::new(400, 200), &pixels, |commit| (commit.size, commit.scale) = (logical, 2));
+    let window = xvfb.find("sharp");
+    let at = xvfb.area(&window);
+    assert_eq!((at.width, at.height), (400, 200));
+    eventually("its last pixel", || xvfb.shows((at.x + 399, at.y + 199), GREEN).then_some(()));
+    assert!(xvfb.shows((at.x + 398, at.y + 199), RED) && xvfb.shows((at.x, at.y), RED));
+    let shown = |e: &Event| match e {
+        Event::Shown { surface: SurfaceId(1), scale_120, .. } => Some(*scale_120),
+        _ => None,
+    };
+    assert_eq!(agent.until("its scale", shown), 240);
+
+    xvfb.xdotool(&["mousemove", "--window", &window, "100", "61"]);
+    let pointer = |e: &Event| match e {
+        Event::Input(InputEvent::PointerEnter { x, y, .. } | InputEvent::PointerMotion { x, y, .. }) => {
+            ((*x, *y) == (50.0, 30.5)).then_some(())
+        }
+        _ => None,
+    };
+    agent.until("the pointer", pointer);
+    agent.popup(2, 1, Rect::new(10, 20, 50, 30), PopupKind::Menu);
+    agent.paint(2, Size::new(50, 30), GREEN);
+    eventually("its menu", || {
+        sized(&xvfb, (100, 60))
+            .iter()
+            .any(|(_, place)| *place == Point::new(at.x + 20, at.y + 40))
+            .then_some(())
+    });
+
+    let configured = |e: &Event| match e {
+        Event::ConfigureToplevel { surface: SurfaceId(1), size, .. } => *size,
+        _ => None,
+    };
+    agent.events.clear();
+    xvfb.xdotool(&["windowsize", &window, "500", "300"]);
+    agent.until("another size", |e| configured(e).filter(|size| *size == Size::new(250, 150)));
+    // The user chooses another scale: the window's pixels are more of the app's.
+    agent.events.clear();
+    resources("Xft.dpi:\t120\n");
+    assert_eq!(agent.until("the monitors", outputs), (Rect::new(0, 0, 1024, 720), 150));
+    agent.until("the new size", |e| configured(e).filter(|size| *size == Size::new(400, 240)));
+    assert_eq!(agent.until("the new scale", shown), 150);
+}
+
+#[test]
+fn a_window_manager_hears_that_windows_are_alive() {
+    let xvfb = Xvfb::start();
+    let (x, screen) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    let root = x.setup().roots[screen].root;
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    agent.window(1, "alive", Size::new(120, 80));
+    let window: u32 = xvfb.find("alive").trim().parse().unwrap();
+    let id = window.to_string();
+    let owner = property(&xvfb, &id, "_NET_WM_PID");
+    let pid = agent.process_id().to_string();
+    assert!(owner.trim().ends_with(&format!("= {pid}")), "{owner} is not {pid}");
+    let machine = property(&xvfb, &id, "WM_CLIENT_MACHINE");
+    let name = rustix::system::uname();
+    assert!(machine.contains(name.nodename().to_str().unwrap()), "{machine}");
+
+    let aux = xproto::ChangeWindowAttributesAux::new().event_mask(EventMask::SUBSTRUCTURE_NOTIFY);
+    x.change_window_attributes(root, &aux).unwrap();
+    let atom = |name: &str| x.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom;
+    let (protocols, ping) = (atom("WM_PROTOCOLS"), atom("_NET_WM_PING"));
+    let event = ClientMessageEvent::new(32, window, protocols, [ping, 4711, window, 0, 0]);
+    x.send_event(false, window, EventMask::NO_EVENT, event).unwrap();
+    x.flush().unwrap();
+    eventually("the answer", || {
+        while let Some(event) = x.poll_for_event().unwrap() {
+            if let x11rb::protocol::Event::ClientMessage(e) = event
+                && (e.window, e.type_, e.data.as_data32()) == (root, protocols, [ping, 4711, window, 0, 0])
+            {
+                return Some(());
+            }
+        }
+        None
     });
 }

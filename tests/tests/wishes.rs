@@ -8,13 +8,16 @@ mod common;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use common::compositor::{Asked, Desktop, FIRST, Held, Kind, LEFT, Offers};
+use common::compositor::{Asked, CursorPixels, Desktop, FIRST, Held, Kind, LEFT, Offers};
 use common::scripted::{Agent, RED, Screen};
 use common::{Local, Xvfb, eventually};
 use inlay::windows::api;
 use inlay_protocol::display::*;
-use inlay_protocol::geometry::Size;
+use inlay_protocol::geometry::{Point, Size};
+use inlay_protocol::input::InputEvent;
+use smithay::input::pointer::{CursorIcon, CursorImageStatus};
 use wayland_client::globals::{GlobalListContents, registry_queue_init};
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_compositor::WlCompositor;
@@ -400,6 +403,46 @@ fn a_game_locks_the_pointer_on_x11() {
         xvfb.xdotool(&["mousemove_relative", "--", "50", "0"]);
         (place().0 > 220).then_some(())
     });
+}
+
+#[test]
+fn the_pointers_image_is_the_desktops_where_it_has_a_name_and_the_apps_where_not() {
+    for cursor_shapes in [true, false] {
+        let desktop = Desktop::start(Offers { scale_120: 240, cursor_shapes, ..Offers::default() });
+        let mut agent = Agent::start(Screen::Wayland(&desktop.socket()));
+        agent.toplevel(1, "a window", |_| {});
+        agent.until("a configure", |e| matches!(e, Event::ConfigureToplevel { .. }).then_some(()));
+        agent.paint(1, Size::new(300, 200), RED);
+        eventually("the pointer in the window", || {
+            desktop.with(|desk| desk.point(FIRST.0 + 50, FIRST.1 + 50));
+            agent.listen(Duration::from_millis(50));
+            let entered = |e: &Event| matches!(e, Event::Input(InputEvent::PointerEnter { .. }));
+            (agent.has(entered) > 0).then_some(())
+        });
+
+        agent.send(&Request::Cursor(Cursor::Named("text".to_owned())));
+        eventually("the image of text", || {
+            let by_name =
+                desktop.with(|desk| matches!(&desk.cursor, CursorImageStatus::Named(CursorIcon::Text)));
+            // The theme has a size for this scale, or none is installed but one of half the pixels.
+            let by_theme = desktop.with(|desk| desk.cursor_pixels().is_some_and(|pixels| pixels.scale <= 2));
+            (if cursor_shapes { by_name } else { by_theme }).then_some(())
+        });
+        // The app's own has the pixels of the monitor, and points where it says.
+        agent.send(&Request::Cursor(Cursor::Surface { surface: SurfaceId(2), hotspot: Point::new(5, 7) }));
+        let pixels = RED.repeat(48 * 48);
+        agent.show(2, Size::new(48, 48), &pixels, |commit| {
+            (commit.size, commit.scale) = (Size::new(24, 24), 2)
+        });
+        eventually("the app's image", || {
+            let drawn = CursorPixels { size: (48, 48), scale: 2, hotspot: (5, 7) };
+            (desktop.with(|desk| desk.cursor_pixels()) == Some(drawn)).then_some(())
+        });
+        agent.send(&Request::Cursor(Cursor::Hidden));
+        eventually("no image", || {
+            desktop.with(|desk| desk.cursor == CursorImageStatus::Hidden).then_some(())
+        });
+    }
 }
 
 #[test]

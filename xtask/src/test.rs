@@ -133,7 +133,7 @@ impl Folders {
         }
         // Base images are large and the same for all.
         let link = own.join(".bases");
-        if fs::read_link(&link).ok().as_ref() != Some(&bases) {
+        if link != bases && fs::read_link(&link).ok().as_ref() != Some(&bases) {
             // A link to where they were before, or nothing.
             let _ = fs::remove_file(&link);
             symlink(&bases, &link).with_context(|| format!("cannot make {}", link.display()))?;

@@ -1,11 +1,13 @@
 //! The committed state of a surface in the protocol's words, from smithay's. Everything here comes from an app: it is brought
 //! within the limits that the host checks.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use inlay_protocol::display::{Child, Commit, SurfaceId, Transform};
 use inlay_protocol::geometry::{Point, Rect, RectF, Size};
 use inlay_protocol::limits;
+use inlay_protocol::scale::Scale;
 use smithay::reexports::wayland_server::protocol::wl_output;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Rectangle};
@@ -66,6 +68,22 @@ fn transform(transform: wl_output::Transform) -> Transform {
     }
 }
 
+/// Pixels to logical ones of an app that knows pixels only, in 120ths.
+#[derive(Debug)]
+struct PixelScale(AtomicU32);
+
+/// Counts a new surface of such an app at this scale.
+pub fn begin_pixel_scale(states: &SurfaceData, scale: Scale) {
+    states.data_map.insert_if_missing_threadsafe(|| PixelScale(AtomicU32::new(scale.0)));
+}
+
+/// Another scale, where the surface is one of such an app.
+pub fn set_pixel_scale(states: &SurfaceData, scale: Scale) {
+    if let Some(known) = states.data_map.get::<PixelScale>() {
+        known.0.store(scale.0, Ordering::Relaxed);
+    }
+}
+
 /// How a buffer of this size is shown on a surface.
 #[must_use]
 pub fn view(states: &SurfaceData, buffer: Size) -> View {
@@ -75,13 +93,15 @@ pub fn view(states: &SurfaceData, buffer: Size) -> View {
         (u32::try_from(attributes.buffer_scale).unwrap_or(1), transform(attributes.buffer_transform))
     };
     let viewport = *states.cached_state.get::<ViewportCachedState>().current();
+    let pixels = states.data_map.get::<PixelScale>().map(|scale| Scale(scale.0.load(Ordering::Relaxed)));
+    let shrunk = pixels.filter(|scale| *scale != Scale::ONE).map(|scale| scale.logical_size(buffer));
     let source = viewport.src.map(|s| RectF { x: s.loc.x, y: s.loc.y, width: s.size.w, height: s.size.h });
     View {
         buffer,
         scale: scale.clamp(1, 64),
         transform: turned,
         source: source.filter(|s| s.is_sane()),
-        destination: viewport.dst.map(size),
+        destination: viewport.dst.map(size).or(shrunk.filter(|size| !size.is_empty())),
     }
 }
 

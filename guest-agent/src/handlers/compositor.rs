@@ -49,6 +49,13 @@ impl CompositorHandler for Agent {
             surface.post_error(NO_MEMORY, "too many surfaces");
             return;
         }
+        if surface
+            .client()
+            .is_some_and(|client| client.get_data::<AppState>().is_some_and(|app| app.xwayland))
+        {
+            let scale = self.x11.scale();
+            compositor::with_states(surface, |states| state::begin_pixel_scale(states, scale));
+        }
         compositor::add_pre_commit_hook::<Self, _>(surface, |agent, _, surface| {
             stage_places(surface);
             xdg_rules::before_commit(agent, surface);

@@ -138,6 +138,9 @@ pub fn changed(agent: &mut Agent, outputs: &[HostOutput]) {
             named.push(output.clone());
         }
     }
+    // Before the monitors: they are told to X11 in its pixels. What a host takes for a scale is not unbounded.
+    let largest = named.iter().map(|output| output.scale_120).max().unwrap_or(120);
+    crate::x11::rescale(agent, inlay_protocol::scale::Scale(largest.clamp(120, 960)));
     agent.outputs.set(&agent.display_handle, &named);
     for surface in agent.surfaces.iter_mut().map(|surface| surface.wl.clone()).collect::<Vec<_>>() {
         follow(agent, &surface);

@@ -8,6 +8,9 @@
 //! ```
 //! Places: a managed window is on the guest's root window where the host says that it is on the desktop, so that what its app
 //! places itself (menus, tool tips) lands beside it. Such override-redirect windows travel as popups at a fixed offset.
+//!
+//! Scale: X11 knows pixels only. Its screen has those of the host's sharpest monitor, and apps are told how many an inch has
+//! (`wm/settings.rs`); the window manager's thread counts pixels, all here is logical.
 
 mod say;
 mod server;
@@ -23,6 +26,8 @@ use std::time::{Duration, Instant};
 
 use inlay_protocol::display::{Act, Icon, Popup, Request, States, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::limits;
+use inlay_protocol::scale::Scale;
 use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::calloop::channel::Event as ChannelEvent;
 use smithay::reexports::wayland_protocols::xwayland::shell::v1::server::xwayland_shell_v1::XwaylandShellV1;
@@ -31,6 +36,7 @@ use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor;
 
 use crate::agent::Agent;
+use crate::export::state;
 use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
@@ -70,6 +76,8 @@ struct XWindow {
     acked: Option<u32>,
     /// The host took it away: it stays so until it is mapped again.
     dismissed: bool,
+    /// What it draws around itself, in pixels.
+    extents: [u32; 4],
 }
 
 /// A server that runs.
@@ -83,8 +91,10 @@ struct Running {
 }
 
 /// All of X11.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct X11 {
+    /// Pixels of the X screen to the host's logical ones.
+    scale: Scale,
     display: Option<server::Display>,
     server: Option<Running>,
     windows: BTreeMap<Xid, XWindow>,
@@ -114,13 +124,35 @@ impl X11 {
         let display = server::Display::open(folder)
             .inspect_err(|error| tracing::warn!(%error, "no X display: X11 apps cannot run"))
             .ok();
-        Self { display, ..Self::default() }
+        Self {
+            scale: Scale::ONE,
+            display,
+            server: None,
+            windows: BTreeMap::new(),
+            by_surface: BTreeMap::new(),
+            serials: BTreeMap::new(),
+            unpaired: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            early: BTreeMap::new(),
+            active: None,
+            dismiss: None,
+            turn: 0,
+            failures: 0,
+            not_before: None,
+            watch: Watch::default(),
+        }
     }
 
     /// `DISPLAY` and `XAUTHORITY` for apps.
     #[must_use]
     pub fn environment(&self) -> Option<(String, PathBuf)> {
         self.display.as_ref().map(|d| (d.name(), d.authority().to_owned()))
+    }
+
+    /// Pixels of the X screen to the host's logical ones.
+    #[must_use]
+    pub fn scale(&self) -> Scale {
+        self.scale
     }
 
     /// Notes the serial of a surface; `false` when it has a window already.
@@ -172,11 +204,14 @@ impl X11 {
 
     /// The host's configure that a commit of this size answers.
     pub fn acked(&mut self, surface: SurfaceId, size: Size) -> Option<u32> {
+        let scale = self.scale;
         let (_, window) = self.window_mut(surface)?;
         if let Some((serial, wanted)) = window.asked {
             let [left, right, top, bottom] = window.now.extents;
             let whole = Size::new(wanted.width + left + right, wanted.height + top + bottom);
-            if size == whole {
+            // Rounding may tell a size and its extents by one apart.
+            let apart = u32::from(!scale.is_whole());
+            if size.width.abs_diff(whole.width) <= apart && size.height.abs_diff(whole.height) <= apart {
                 window.asked = None;
                 window.acked = Some(serial);
             }
@@ -243,9 +278,11 @@ fn within(whole: Size, [left, right, top, bottom]: [u32; 4]) -> Rect {
 /// The first client waits at the display's socket, or the pause after a failure is over.
 pub fn ready(agent: &mut Agent) {
     let (Some(display), None) = (&agent.x11.display, &agent.x11.server) else { return };
+    let scale = agent.x11.scale;
     let started = display.start(&agent.settings.runtime_dir);
     let running = started.and_then(|started| {
         let state = AppState { xwayland: true, ..AppState::default() };
+        state.compositor.set_client_scale(f64::from(scale.0) / 120.0);
         let client = agent.display_handle.insert_client(started.wayland, Arc::new(state))?;
         let (manager, news) = Manager::start(started.manager)?;
         Ok((started.pid, client, manager, news))
@@ -333,9 +370,16 @@ pub fn turn(agent: &mut Agent) {
 fn take(agent: &mut Agent, turn: u64, news: News) {
     let Some(pid) = agent.x11.server.as_ref().filter(|s| s.turn == turn).map(|s| s.pid) else { return };
     match news {
-        News::Ready => tracing::info!("X11 apps are managed"),
+        News::Ready => {
+            tracing::info!("X11 apps are managed");
+            agent.x11.order(Order::Scale(agent.x11.scale));
+        }
         News::Window(window) => changed(agent, *window),
         News::Unmapped(id) => unmapped(agent, id),
+        News::Act(id, Act::WindowMenu(at)) => {
+            let at = agent.x11.scale.logical_point(at);
+            act_asked(agent, id, Act::WindowMenu(at));
+        }
         News::Act(id, act) => act_asked(agent, id, act),
         News::CloseAsked(id) => agent.x11.order(Order::Close(id)),
         News::Pong(id, serial) => {
@@ -355,6 +399,7 @@ fn take(agent: &mut Agent, turn: u64, news: News) {
 fn changed(agent: &mut Agent, window: Window) {
     let id = window.id;
     let x11 = &mut agent.x11;
+    let scale = x11.scale;
     let known = x11.windows.entry(id).or_insert_with(|| XWindow {
         now: Window::new(id, window.override_redirect, window.place),
         surface: None,
@@ -364,9 +409,11 @@ fn changed(agent: &mut Agent, window: Window) {
         asked: None,
         acked: None,
         dismissed: false,
+        extents: [0; 4],
     });
     let paired = known.surface.is_some();
-    known.now = window;
+    known.extents = window.extents;
+    known.now = window.logical(scale);
     let surface = known.surface;
     x11.changed.insert(id);
     if !paired {
@@ -463,11 +510,11 @@ pub fn configure(
     size: Option<Size>,
     states: States,
 ) -> bool {
+    let scale = agent.x11.scale;
     let Some((id, window)) = agent.x11.window_mut(surface) else { return false };
-    let [left, right, top, bottom] = window.now.extents;
     let now = inner(&window.now).size();
     window.asked = Some((serial, size.unwrap_or(now)));
-    let whole = size.map(|s| Size::new(s.width + left + right, s.height + top + bottom));
+    let whole = size.map(|s| in_pixels(scale.size(s), window.extents));
     agent.x11.order(Order::Configure { window: id, size: whole, states });
     if size.is_none_or(|s| s == now) {
         // Nothing will be drawn for it.
@@ -479,9 +526,43 @@ pub fn configure(
 /// The host tells where a window is.
 pub fn place(agent: &mut Agent, surface: SurfaceId, at: Point) {
     let Some((id, window)) = agent.x11.window(surface) else { return };
-    let inner = inner(&window.now);
-    let at = Point::new(at.x.saturating_sub(inner.x), at.y.saturating_sub(inner.y));
+    let (at, [left, _, top, _]) = (agent.x11.scale.point(at), window.extents.map(u32::cast_signed));
+    let at = Point::new(at.x.saturating_sub(left), at.y.saturating_sub(top));
     agent.x11.order(Order::Move(id, at));
+}
+
+/// The whole of a window whose own part has this size, in pixels.
+fn in_pixels(inner: Size, [left, right, top, bottom]: [u32; 4]) -> Size {
+    let side = |inner: u32, more: u32| inner.saturating_add(more).min(limits::DIMENSION);
+    Size::new(side(inner.width, left + right), side(inner.height, top + bottom))
+}
+
+/// The host's monitors may have another scale: apps draw at that of the sharpest.
+pub fn rescale(agent: &mut Agent, scale: Scale) {
+    let x11 = &mut agent.x11;
+    let before = std::mem::replace(&mut x11.scale, scale);
+    let Some(server) = x11.server.as_ref().filter(|_| before != scale) else { return };
+    if let Some(app) = server.client.get_data::<AppState>() {
+        app.compositor.set_client_scale(f64::from(scale.0) / 120.0);
+    }
+    x11.order(Order::Scale(scale));
+    for (id, window) in x11.windows.iter().filter(|(_, w)| !w.now.override_redirect) {
+        // Its extent on the desktop stays.
+        let inner = inner(&window.now);
+        let size = in_pixels(scale.size(inner.size()), window.extents);
+        let at = Point::new(window.now.place.x + inner.x, window.now.place.y + inner.y);
+        let [left, _, top, _] = window.extents.map(u32::cast_signed);
+        let at = scale.point(at);
+        x11.order(Order::Move(*id, Point::new(at.x.saturating_sub(left), at.y.saturating_sub(top))));
+        x11.order(Order::Resize(*id, size));
+    }
+    x11.changed.extend(x11.windows.keys());
+    for surface in agent.surfaces.iter_mut() {
+        compositor::with_states(&surface.wl, |states| state::set_pixel_scale(states, scale));
+    }
+    for id in agent.x11.by_surface.keys() {
+        agent.surfaces.mark(*id);
+    }
 }
 
 /// The user closes a window.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Act, Edges, Event, Place, Request, States, SurfaceId};
+use inlay_protocol::display::{Act, Edges, Event, Output, Place, Request, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 use x11rb::connection::Connection as _;
@@ -533,4 +533,101 @@ fn the_pointer_is_in_the_window_that_the_host_says_whatever_lies_above_it() {
         });
         assert_eq!(pressed, window);
     }
+}
+
+#[test]
+fn a_window_that_takes_the_keyboard_itself_is_told_when() {
+    let mut host = Host::start();
+    let mut x = XClient::new(&host);
+    let window = x.create((0, 0, 60, 40), 0, false);
+    WmHints { input: Some(false), ..WmHints::new() }.set(&x.c, window).unwrap();
+    x.atoms(window, "WM_PROTOCOLS", &["WM_TAKE_FOCUS"]);
+    x.map(window);
+    let surface = host.until_mapped();
+    host.input(InputEvent::KeyboardEnter { surface, keys: vec![], modifiers: Modifiers::default() });
+    let [protocols, take] = ["WM_PROTOCOLS", "WM_TAKE_FOCUS"].map(|name| x.atom(name));
+    let time = x.until(&mut host, "its turn", |e| match e {
+        XEvent::ClientMessage(e) if e.window == window && e.type_ == protocols => {
+            let data = e.data.as_data32();
+            (data[0] == take).then_some(data[1])
+        }
+        _ => None,
+    });
+    assert!(
+        !x.events.iter().any(|e| matches!(e, XEvent::FocusIn(_))),
+        "it is not given what it takes itself"
+    );
+    x.c.set_input_focus(x11rb::protocol::xproto::InputFocus::PARENT, window, time).unwrap();
+    x.c.flush().unwrap();
+    x.until(&mut host, "the focus", |e| matches!(e, XEvent::FocusIn(e) if e.event == window).then_some(()));
+}
+
+fn monitor(name: &str, x: i32, scale_120: u32) -> Output {
+    let size = Size::new(1200, 900);
+    let area = Rect::new(x, 0, size.width, size.height);
+    let mode = Size::new(size.width * scale_120 / 120, size.height * scale_120 / 120);
+    Output { name: name.into(), area, mode, refresh: 60_000, scale_120 }
+}
+
+/// A text property of the root window.
+fn root_text(x: &XClient, name: &str) -> String {
+    let reply = x.c.get_property(false, x.root, x.atom(name), AtomEnum::ANY, 0, 256).unwrap();
+    String::from_utf8(reply.reply().unwrap().value).unwrap()
+}
+
+#[test]
+fn apps_draw_at_the_scale_of_the_sharpest_monitor() {
+    let mut host = Host::start();
+    host.send(&Event::Outputs(vec![monitor("A-1", 0, 120), monitor("B-1", 1200, 240)]));
+    host.serve_for(Duration::from_millis(200));
+    let mut x = XClient::new(&host);
+    let screen = x.c.get_geometry(x.root).unwrap().reply().unwrap();
+    assert_eq!((screen.width, screen.height), (4800, 1800));
+    host.until("what an inch has", |_| root_text(&x, "RESOURCE_MANAGER").contains("Xft.dpi:\t192\n"));
+    let settings = x.c.get_selection_owner(x.atom("_XSETTINGS_S0")).unwrap().reply().unwrap().owner;
+    assert!(!x.property(settings, "_XSETTINGS_SETTINGS").is_empty() || settings != x11rb::NONE);
+
+    let window = x.create((0, 0, 400, 200), 0x0033_6699, false);
+    let hints =
+        WmSizeHints { min_size: Some((20, 34)), size_increment: Some((12, 26)), ..WmSizeHints::new() };
+    hints.set_normal_hints(&x.c, window).unwrap();
+    x.map(window);
+    let id = host.until_mapped();
+    assert_eq!(told(&host), "w1 toplevel \"\" \"\" Normal ServerSide sizes 10x17 0x0 10x17 6x13\n");
+    let drawn = |host: &Host| (host.surfaces[&id].size, host.surfaces[&id].content.map(|c| c.size));
+    host.until("its pixels", |host| drawn(host) == (Size::new(200, 100), Some(Size::new(400, 200))));
+
+    host.send(&Event::Place { surface: id, at: Point::new(300, 150) });
+    let moved = |event: &XEvent| match event {
+        XEvent::ConfigureNotify(e) if e.window == window => Some((e.x, e.y, e.width, e.height)),
+        _ => None,
+    };
+    x.until(&mut host, "its place", |e| moved(e).filter(|m| (m.0, m.1) == (600, 300)));
+    let serial = host.configure(id, Some(Size::new(210, 110)), States::ACTIVATED);
+    x.until(&mut host, "its size", |e| moved(e).filter(|m| (m.2, m.3) == (420, 220)));
+    host.until("the answer", |host| host.surfaces[&id].acked == Some(serial));
+    assert_eq!(drawn(&host), (Size::new(210, 110), Some(Size::new(420, 220))));
+    // Pixels of the window, wherever the pointer is.
+    host.input(InputEvent::PointerEnter { surface: id, x: 10.0, y: 20.5 });
+    host.input(InputEvent::PointerMotion { time_ms: 1, x: 11.0, y: 20.5 });
+    let at = |event: &XEvent| match event {
+        XEvent::MotionNotify(e) => Some((e.event_x, e.event_y, e.root_x, e.root_y)),
+        _ => None,
+    };
+    x.until(&mut host, "the pointer", |e| at(e).filter(|at| *at == (22, 41, 622, 341)));
+    let menu = x.create((620, 400, 100, 60), 0, true);
+    x.map(menu);
+    host.until("its menu", |host| !host.popups.is_empty());
+    assert!(told(&host).contains("w2 popup of w1 at 10,50 50x30 Menu"), "{}", told(&host));
+    x.c.destroy_window(menu).unwrap();
+
+    // Another monitor is the sharpest: windows keep their extent, in other pixels.
+    host.send(&Event::Outputs(vec![monitor("A-1", 0, 120), monitor("C-1", 1200, 180)]));
+    x.until(&mut host, "its other size", |e| moved(e).filter(|m| *m == (450, 225, 315, 165)));
+    let size = (Size::new(210, 110), Some(Size::new(315, 165)));
+    host.until("its other pixels", |host| drawn(host) == size);
+    host.until("what an inch has now", |_| root_text(&x, "RESOURCE_MANAGER").contains("Xft.dpi:\t144\n"));
+    let told = told(&host);
+    assert!(told.contains("sizes 13x23 0x0 0x0 0x0"), "no steps of fractions: {told}");
+    assert_eq!(host.toplevels.len(), 1);
 }

@@ -15,6 +15,7 @@ mod corpus;
 mod dialogs;
 mod event_loop;
 mod focus;
+mod heap;
 mod memory;
 mod pixels;
 pub mod placement;
@@ -32,6 +33,7 @@ use anyhow::Context;
 use presenter::Presenter;
 use presenter::framed::Framed;
 use presenter::headless::Headless;
+use presenter::scaled::Scaled;
 use presenter::wayland::Wayland;
 use presenter::x11::X11;
 
@@ -80,7 +82,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             let mut x11 = X11::connect().context("no windows can be opened")?;
             let renderer = render::Renderer::new(Some(x11.display()))?;
             x11.allow_alpha(&renderer)?;
-            (Box::new(x11), renderer)
+            (Box::new(Scaled::new(Box::new(x11))), renderer)
         }
     };
     let presenter = match options.border {

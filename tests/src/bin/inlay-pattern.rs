@@ -18,7 +18,8 @@
 
 //!
 //! `inlay-pattern storm TITLE` is an X11 client that fills its window anew for each size that it gets; for each line on standard input it
-//! says how often it did.
+//! says how often it did. `inlay-pattern drag TITLE` is a Wayland client that draws each frame at the newest size, and says how many frames
+//! of a new size were shown.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -48,8 +49,9 @@ fn main() -> Result<()> {
         ["video", count] => video(count.parse()?),
         ["windows"] => windows(),
         ["storm", title] => storm(title),
+        ["drag", title] => drag(title),
         _ => bail!(
-            "usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | video COUNT | windows | storm TITLE"
+            "usage: inlay-pattern steps | frames WxH DAMAGE_WxH COUNT | video COUNT | windows | storm TITLE | drag TITLE"
         ),
     }
 }
@@ -67,15 +69,20 @@ fn say(text: &str) -> Result<()> {
 
 /// Commits a buffer with damage and waits until it was shown.
 fn show(client: &mut Client, window: &Window, buffer: &Buffer, damage: &[[u32; 4]]) -> Result<()> {
+    let before = client.happened.frames;
+    commit(client, window, buffer, damage);
+    client.wait("a frame callback", |h| h.frames > before)
+}
+
+/// Commits a buffer with damage and asks for a frame callback.
+fn commit(client: &Client, window: &Window, buffer: &Buffer, damage: &[[u32; 4]]) {
     window.surface.attach(Some(&buffer.buffer), 0, 0);
     for rect in damage {
         let [x, y, w, h] = rect.map(u32::cast_signed);
         window.surface.damage_buffer(x, y, w, h);
     }
     client.request_frame(&window.surface);
-    let before = client.happened.frames;
     window.surface.commit();
-    client.wait("a frame callback", |h| h.frames > before)
 }
 
 fn steps() -> Result<()> {
@@ -205,14 +212,20 @@ fn video(count: u32) -> Result<()> {
     Ok(())
 }
 
-/// A window on a connection of its own, shown once.
-fn shown(number: usize) -> Result<(Client, Window)> {
+/// A window on a connection of its own, whose content is on its way.
+fn opened(number: usize) -> Result<(Client, Window)> {
     let mut client = Client::connect()?;
     let window = client.window(&format!("pattern {number}"), "inlay-pattern")?;
     let mut buffer = client.buffer(120, 90, false)?;
     buffer.wash([0, 0, 120, 90], u8::try_from(number % 251)?);
-    show(&mut client, &window, &buffer, &[[0, 0, 120, 90]])?;
+    commit(&client, &window, &buffer, &[[0, 0, 120, 90]]);
+    client.flush()?;
     Ok((client, window))
+}
+
+/// Waits until windows were shown so often, all at once: one that others cover is slow.
+fn all_shown(open: &mut [(Client, Window)], frames: u64) -> Result<()> {
+    open.iter_mut().try_for_each(|(client, _)| client.wait("a frame callback", |h| h.frames >= frames))
 }
 
 fn windows() -> Result<()> {
@@ -222,7 +235,9 @@ fn windows() -> Result<()> {
         let (count, together) = line.split_once(' ').context("COUNT TOGETHER")?;
         if count == "keep" {
             for number in 0..together.parse()? {
-                kept.push(shown(number)?);
+                kept.push(opened(number)?);
+                let newest = kept.len() - 1;
+                all_shown(&mut kept[newest..], 1)?;
             }
             say("done")?;
             continue;
@@ -230,17 +245,65 @@ fn windows() -> Result<()> {
         let (mut left, together): (usize, usize) = (count.parse()?, together.parse()?);
         while left > 0 {
             let group = left.min(together);
-            let mut open = (0..group).map(shown).collect::<Result<Vec<_>>>()?;
+            let mut open = (0..group).map(opened).collect::<Result<Vec<_>>>()?;
+            all_shown(&mut open, 1)?;
             for (client, window) in &mut open {
                 let buffer = client.buffer(160, 100, false)?;
                 client.acknowledge(window);
-                show(client, window, &buffer, &[[0, 0, 160, 100]])?;
+                commit(client, window, &buffer, &[[0, 0, 160, 100]]);
+                client.flush()?;
             }
+            all_shown(&mut open, 2)?;
             left -= group;
         }
         say("done")?;
     }
     Ok(())
+}
+
+/// Says a count for each line on standard input, and ends with it.
+fn say_count() -> Arc<AtomicU64> {
+    let drawn = Arc::new(AtomicU64::new(0));
+    let count = drawn.clone();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() || say(&count.load(Ordering::Relaxed).to_string()).is_err() {
+                break;
+            }
+        }
+        // Nobody asks any more.
+        std::process::exit(0);
+    });
+    drawn
+}
+
+fn drag(title: &str) -> Result<()> {
+    let mut client = Client::connect()?;
+    let window = client.window(title, "inlay-pattern")?;
+    let shown = say_count();
+    let mut buffers = Vec::new();
+    let (mut drawn, mut colour) = ((0, 0), 0_u8);
+    loop {
+        client.acknowledge(&window);
+        let asked = client.happened.size;
+        let size = if asked == (0, 0) { (400, 300) } else { asked };
+        let (width, height) = (size.0.unsigned_abs(), size.1.unsigned_abs());
+        let mut buffer = client.buffer(width, height, false)?;
+        colour = colour.wrapping_add(40);
+        buffer.wash([0, 0, width, height], colour);
+        show(&mut client, &window, &buffer, &[[0, 0, width, height]])?;
+        buffers.push(buffer);
+        // The compositor has the others no more.
+        let gone = buffers.len().saturating_sub(3);
+        buffers.drain(..gone).for_each(|buffer| buffer.buffer.destroy());
+        if drawn != size {
+            shown.fetch_add(1, Ordering::Relaxed);
+        }
+        drawn = size;
+        if client.happened.size == asked {
+            client.wait("another size", |h| h.size != asked || h.close)?;
+        }
+    }
 }
 
 fn storm(title: &str) -> Result<()> {
@@ -253,17 +316,7 @@ fn storm(title: &str) -> Result<()> {
     x.create_gc(gc, window, &CreateGCAux::new())?;
     x.map_window(window)?;
     x.flush()?;
-    let drawn = Arc::new(AtomicU64::new(0));
-    let count = drawn.clone();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            if line.is_err() || say(&count.load(Ordering::Relaxed).to_string()).is_err() {
-                break;
-            }
-        }
-        // Nobody asks any more.
-        std::process::exit(0);
-    });
+    let drawn = say_count();
     let mut size = (0, 0);
     let mut colour = 0_u32;
     loop {

@@ -50,7 +50,7 @@ pub struct Agent {
     pub events: Vec<Event>,
     commits: u64,
     // Dropped in this order: the process before its folder.
-    _process: Process,
+    process: Process,
     runtime: tempfile::TempDir,
 }
 
@@ -81,7 +81,12 @@ impl Agent {
             assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello");
         };
         assert_eq!(welcome.refusal, None);
-        Self { connection, events: Vec::new(), commits: 0, _process: process, runtime }
+        Self { connection, events: Vec::new(), commits: 0, process, runtime }
+    }
+
+    /// The window process.
+    pub fn process_id(&self) -> u32 {
+        self.process.0.id()
     }
 
     pub fn send(&mut self, request: &Request) {

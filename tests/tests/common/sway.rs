@@ -1,5 +1,6 @@
 //! A Wayland desktop without a screen: headless sway, with a pointer and a keyboard of ours.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::chown;
@@ -47,18 +48,30 @@ pub struct Sway {
     // Dropped in this order.
     _process: Process,
     runtime: tempfile::TempDir,
+    /// The size of all outputs together, in logical pixels.
+    extent: (u32, u32),
 }
+
+/// An output: its size in pixels, its scale, and where it begins; outputs are side by side.
+pub type Monitor = ((u32, u32), u32, u32);
 
 impl Sway {
     pub fn start() -> Self {
+        Self::start_with(&[(SIZE, 1, 0)], "")
+    }
+
+    /// With these outputs, named `HEADLESS-1` and so on, and more lines of configuration (sway(5)).
+    pub fn start_with(monitors: &[Monitor], lines: &str) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-sway-").tempdir_in("/tmp").unwrap();
         let config = runtime.path().join("config");
-        let (width, height) = SIZE;
-        std::fs::write(
-            &config,
-            format!("output * mode {width}x{height}\ndefault_border none\nfocus_follows_mouse no\n"),
-        )
-        .unwrap();
+        let mut text = format!("default_border none\nfocus_follows_mouse no\n{lines}\n");
+        let mut extent = (0, 0);
+        for (number, ((width, height), scale, x)) in (1..).zip(monitors) {
+            writeln!(text, "output HEADLESS-{number} mode {width}x{height} scale {scale} position {x} 0")
+                .unwrap();
+            extent = (extent.0.max(x + width / scale), extent.1.max(height / scale));
+        }
+        std::fs::write(&config, text).unwrap();
         let mut command = if rustix::process::getuid().is_root() {
             chown(runtime.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             chown(&config, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -72,9 +85,10 @@ impl Sway {
         command.arg("--config").arg(&config);
         command.env("XDG_RUNTIME_DIR", runtime.path()).env("HOME", runtime.path());
         command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
+        command.env("WLR_HEADLESS_OUTPUTS", monitors.len().to_string());
         command.env("WLR_LIBINPUT_NO_DEVICES", "1").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let sway = Self { _process: Process::spawn(&mut command), runtime };
+        let sway = Self { _process: Process::spawn(&mut command), runtime, extent };
         eventually("sway", || UnixStream::connect(sway.socket()).ok());
         sway
     }
@@ -129,9 +143,15 @@ impl Sway {
 
     /// What the output shows.
     pub fn screen(&self) -> image::RgbImage {
+        self.screen_of(1)
+    }
+
+    /// What an output shows.
+    pub fn screen_of(&self, output: u32) -> image::RgbImage {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("screen.png");
         let mut command = Command::new("grim");
+        command.args(["-o", &format!("HEADLESS-{output}")]);
         command.arg(&file).env("WAYLAND_DISPLAY", self.socket()).env("XDG_RUNTIME_DIR", self.runtime.path());
         assert!(command.status().unwrap().success(), "grim");
         image::open(&file).unwrap().to_rgb8()
@@ -165,7 +185,7 @@ impl Sway {
         let handle = queue.handle();
         let manager: ZwlrVirtualPointerManagerV1 = globals.bind(&handle, 1..=2, ()).unwrap();
         let pointer = manager.create_virtual_pointer(None, &handle, ());
-        let mut pointer = Pointer { pointer, queue, time: 0 };
+        let mut pointer = Pointer { pointer, queue, time: 0, extent: self.extent };
         pointer.sync();
         pointer
     }
@@ -188,13 +208,14 @@ pub struct Pointer {
     pointer: ZwlrVirtualPointerV1,
     queue: EventQueue<Nothing>,
     time: u32,
+    extent: (u32, u32),
 }
 
 impl Pointer {
-    /// Moves it to a place of the output.
+    /// Moves it to a place of the outputs, in logical pixels.
     pub fn move_to(&mut self, x: u32, y: u32) {
         let time = self.tick();
-        self.pointer.motion_absolute(time, x, y, SIZE.0, SIZE.1);
+        self.pointer.motion_absolute(time, x, y, self.extent.0, self.extent.1);
         self.sync();
     }
 

@@ -4,6 +4,9 @@ x11rb::atom_manager! {
     /// Numbers of the names.
     pub Atoms: AtomsCookie {
         UTF8_STRING,
+        MANAGER,
+        _XSETTINGS_S0,
+        _XSETTINGS_SETTINGS,
         WL_SURFACE_ID,
         WL_SURFACE_SERIAL,
         WM_S0,

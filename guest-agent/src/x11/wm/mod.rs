@@ -10,6 +10,7 @@
 mod atoms;
 mod events;
 mod orders;
+mod settings;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use inlay_protocol::display::{Act, States};
 use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::scale::Scale;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use smithay::reexports::calloop::channel as calloop_channel;
 use x11rb::connection::Connection as _;
@@ -82,6 +84,10 @@ pub enum Order {
         /// Its states.
         states: States,
     },
+    /// A managed window gets this size.
+    Resize(Xid, Size),
+    /// Apps are to draw at this scale.
+    Scale(Scale),
     /// A managed window goes above the others: the server finds the window under the pointer by their stack.
     Raise(Xid),
     /// This window gets the keyboard; none takes it from all.
@@ -161,6 +167,8 @@ struct Wm {
     clients: Vec<Xid>,
     /// The newest time that the server told.
     time: u32,
+    /// Counts what was said of the scale.
+    serial: u32,
     news: Vec<News>,
 }
 
@@ -247,6 +255,7 @@ impl Wm {
             focus: None,
             clients: Vec::new(),
             time: x11rb::CURRENT_TIME,
+            serial: 0,
             news: Vec::new(),
         };
         wm.introduce()?;

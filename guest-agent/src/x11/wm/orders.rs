@@ -14,6 +14,8 @@ impl Wm {
         match order {
             Order::Move(window, at) => self.move_to(window, at),
             Order::Configure { window, size, states } => self.configure(window, size, states),
+            Order::Resize(window, size) => self.resize(window, size),
+            Order::Scale(scale) => self.publish_scale(scale),
             Order::Raise(window) => self.raise(window),
             Order::Focus(window) => self.give_focus(window),
             Order::Close(window) => self.close(window),
@@ -39,7 +41,11 @@ impl Wm {
         if before != states {
             self.write_states(id)?;
         }
-        if let Some(size) = size {
+        size.map_or(Ok(()), |size| self.resize(id, size))
+    }
+
+    fn resize(&mut self, id: Xid, size: Size) -> Result<(), Fault> {
+        if self.managed(id).is_some() {
             let aux =
                 ConfigureWindowAux::new().width(size.width.max(1)).height(size.height.max(1)).border_width(0);
             self.c.configure_window(id, &aux)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use inlay_protocol::display::{Icon, States};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
+use inlay_protocol::scale::Scale;
 use x11rb::cookie::Cookie;
 use x11rb::properties::{WmHints, WmSizeHints};
 use x11rb::protocol::shape::{self, ConnectionExt as _, SK};
@@ -123,6 +124,24 @@ impl Window {
             icons: Arc::default(),
             shape: None,
         }
+    }
+
+    /// The same in logical pixels.
+    #[must_use]
+    pub fn logical(mut self, scale: Scale) -> Self {
+        if scale == Scale::ONE {
+            return self;
+        }
+        self.place = scale.logical_rect(self.place);
+        self.extents = self.extents.map(|v| if v == 0 { 0 } else { scale.logical_length(v) });
+        self.sizes = self.sizes.map(|size| scale.logical_size(size));
+        if !scale.is_whole() {
+            // A step of whole pixels is none of logical ones.
+            (self.sizes[2], self.sizes[3]) = Default::default();
+        }
+        self.shape =
+            self.shape.map(|shape| Arc::new(shape.iter().map(|r| scale.logical_bounds(*r)).collect()));
+        self
     }
 }
 

@@ -14,6 +14,7 @@ use inlay_protocol::memory::Notice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::dialogs::Dialogs;
+use super::heap::{self, Heap};
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
@@ -56,6 +57,7 @@ pub struct Loop {
     last_hidden_tick: Instant,
     interval: Duration,
     received_before: u64,
+    heap: Heap,
     /// The machine is being switched off.
     ending: bool,
 }
@@ -91,6 +93,7 @@ impl Loop {
             last_hidden_tick: now,
             interval: Duration::from_micros(16_667),
             received_before: 0,
+            heap: Heap::default(),
             ending: false,
         };
         this.read_interval();
@@ -130,6 +133,11 @@ impl Loop {
             self.strangers_speak();
             self.agent_speaks();
             self.tick();
+            let open = self.session.as_ref().map_or(0, Session::open_windows);
+            if self.heap.windows(open, Instant::now()) {
+                self.renderer.give_back();
+                heap::give_back();
+            }
             self.with_session(|session, tools| {
                 session.ask_about_silent(Instant::now(), tools.dialogs);
                 Ok(())
@@ -188,7 +196,7 @@ impl Loop {
         let hello = self.strangers.iter().map(|s| s.since + HELLO).min();
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
         let asks = self.session.as_ref().and_then(Session::asks_at);
-        [tick, hidden, more, hello, counters, asks].into_iter().flatten().min()
+        [tick, hidden, more, hello, counters, asks, self.heap.due()].into_iter().flatten().min()
     }
 
     fn accept(&mut self) -> anyhow::Result<()> {

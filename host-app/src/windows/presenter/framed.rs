@@ -10,7 +10,8 @@ use inlay_protocol::display::{Act, Constraint, Icon, Output, Place, Popup, State
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 
-use super::{Announce, Announced, Ended, HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use super::image::Image;
+use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
 use crate::windows::dialogs;
 use crate::windows::render::{Renderer, Target};
 

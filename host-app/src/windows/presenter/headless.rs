@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 
-use super::{HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use super::image::Image;
+use super::{HostEvent, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 
 const SCREEN: Rect = Rect::new(0, 0, 1920, 1080);

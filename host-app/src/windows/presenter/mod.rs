@@ -6,6 +6,8 @@
 
 pub mod framed;
 pub mod headless;
+pub mod image;
+pub mod scaled;
 pub mod wayland;
 pub mod x11;
 
@@ -17,6 +19,7 @@ use inlay_protocol::display::{
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
+use self::image::Image;
 use super::render::{Renderer, Target};
 
 /// How a toplevel looks to the desktop, beside its content.
@@ -75,89 +78,6 @@ pub struct Keymap {
     pub rate: u32,
     /// Milliseconds before the first repeat.
     pub delay: u32,
-}
-
-/// The pointer image over our windows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Image {
-    /// None.
-    Hidden,
-    /// One of the host's theme, by CSS name.
-    Named(String),
-    /// Pixels of the guest: blue, green, red, alpha, premultiplied.
-    Pixels {
-        /// Width and height.
-        size: Size,
-        /// `4 * width * height` bytes.
-        bytes: Vec<u8>,
-        /// The point that points.
-        hotspot: Point,
-    },
-}
-
-/// CSS's cursor names, in the order of `wp_cursor_shape_device_v1`: the only ones that reach a theme's folders.
-pub const CURSORS: [&str; 36] = [
-    "default",
-    "context-menu",
-    "help",
-    "pointer",
-    "progress",
-    "wait",
-    "cell",
-    "crosshair",
-    "text",
-    "vertical-text",
-    "alias",
-    "copy",
-    "move",
-    "no-drop",
-    "not-allowed",
-    "grab",
-    "grabbing",
-    "e-resize",
-    "n-resize",
-    "ne-resize",
-    "nw-resize",
-    "s-resize",
-    "se-resize",
-    "sw-resize",
-    "w-resize",
-    "ew-resize",
-    "ns-resize",
-    "nesw-resize",
-    "nwse-resize",
-    "col-resize",
-    "row-resize",
-    "all-scroll",
-    "zoom-in",
-    "zoom-out",
-    "dnd-ask",
-    "all-resize",
-];
-
-/// The X cursor font's name for a CSS one, for themes without the latter.
-#[must_use]
-pub fn older_cursor(name: &str) -> &'static str {
-    match name {
-        "text" => "xterm",
-        "pointer" => "hand2",
-        "wait" | "progress" => "watch",
-        "crosshair" => "crosshair",
-        "move" | "all-scroll" | "grab" | "grabbing" => "fleur",
-        "n-resize" => "top_side",
-        "s-resize" => "bottom_side",
-        "e-resize" => "right_side",
-        "w-resize" => "left_side",
-        "ne-resize" | "nesw-resize" => "top_right_corner",
-        "nw-resize" | "nwse-resize" => "top_left_corner",
-        "se-resize" => "bottom_right_corner",
-        "sw-resize" => "bottom_left_corner",
-        "ew-resize" | "col-resize" => "sb_h_double_arrow",
-        "ns-resize" | "row-resize" => "sb_v_double_arrow",
-        "not-allowed" | "no-drop" => "X_cursor",
-        "help" => "question_arrow",
-        _ => "left_ptr",
-    }
 }
 
 /// A window that is to come.

@@ -342,6 +342,11 @@ impl Renderer {
         done
     }
 
+    /// Gives back upload buffers that are kept for reuse.
+    pub fn give_back(&mut self) {
+        self.ring.give_back();
+    }
+
     /// Submits the recorded copies, whether or not anything is drawn.
     pub fn submit(&mut self) {
         self.timed(Self::submit_now);

@@ -117,6 +117,12 @@ impl Ring {
         self.collect();
     }
 
+    /// Gives back the memory of free chunks.
+    pub fn give_back(&mut self) {
+        self.collect();
+        self.free.clear();
+    }
+
     fn collect(&mut self) {
         let _ = self.device.poll(wgpu::PollType::Poll);
         self.free.extend(self.returned.try_iter());

@@ -16,7 +16,7 @@ use commits::Waiting;
 pub use commits::{Means, Outcome};
 
 /// Largest side of a surface whose pixels are kept for the host's cursor.
-const CURSOR_SIDE: u32 = 256;
+pub const CURSOR_SIDE: u32 = 256;
 /// Surfaces whose pixels are kept for the host's cursor.
 const CURSORS: usize = 64;
 

@@ -271,6 +271,12 @@ impl Session {
         self.windows.get(&self.scene.root(surface)).is_none_or(|w| w.visible)
     }
 
+    /// How many windows are open.
+    #[must_use]
+    pub fn open_windows(&self) -> usize {
+        self.windows.values().filter(|window| window.is_open()).count()
+    }
+
     /// Whether the next tick has something to do, and whether only hidden windows wait.
     #[must_use]
     pub fn wants_tick(&self) -> (bool, bool) {

@@ -1,11 +1,13 @@
 //! How windows look to the desktop beside their content: told with the next tick, however often it changes.
 
 use inlay_protocol::display::{Cursor, Event, Icon, SurfaceId};
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
 use super::{News, Session, SessionError};
-use crate::windows::presenter::{Announce, Image, Look, Presenter};
+use crate::windows::presenter::image::Image;
+use crate::windows::presenter::{Announce, Look, Presenter};
+use crate::windows::scene::CURSOR_SIDE;
 use crate::windows::window::{self, Role, Window};
 
 /// Bytes of icons and outlines that all windows may have.
@@ -142,10 +144,15 @@ impl Session {
         let image = match &self.cursor {
             Cursor::Hidden => Image::Hidden,
             Cursor::Named(name) => Image::Named(name.clone()),
-            Cursor::Surface { surface, hotspot } => match self.scene.get(*surface).and_then(|s| s.image()) {
-                Some((size, bytes)) => Image::Pixels { size: *size, bytes: bytes.clone(), hotspot: *hotspot },
-                None => return,
-            },
+            Cursor::Surface { surface, hotspot } => {
+                let shown = self.scene.get(*surface).and_then(|s| Some((s.image()?, s.state()?.size)));
+                // As with the pixels, so with what they are stretched to.
+                let small = |size: Size| size.width <= CURSOR_SIDE && size.height <= CURSOR_SIDE;
+                let Some(((size, bytes), logical)) = shown.filter(|(_, logical)| small(*logical)) else {
+                    return;
+                };
+                Image::Pixels { size: *size, bytes: bytes.clone(), logical, hotspot: *hotspot }
+            }
         };
         presenter.set_cursor(image);
     }

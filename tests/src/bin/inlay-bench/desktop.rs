@@ -77,7 +77,7 @@ impl Desktop {
 /// From a key press of the host's display to the upload of what `foot` shows for it, in milliseconds: p50 and p99.
 pub fn keys() -> Result<(f64, f64)> {
     let desktop = Desktop::start()?;
-    let host = local::Host::on(Some(&desktop.display), &["foot", "--title=keys", "cat"])?;
+    let host = local::Host::on(local::Screen::X11(&desktop.display), &["foot", "--title=keys", "cat"])?;
     let window = desktop.window("keys")?;
     desktop.x.set_input_focus(InputFocus::POINTER_ROOT, window, x11rb::CURRENT_TIME)?;
     desktop.x.flush()?;
@@ -138,7 +138,7 @@ pub fn storm() -> Result<(f64, f64)> {
         let mut client = Client::waiting(&mut direct)?;
         resize(&desktop, &mut client, "direct")?
     };
-    let host = local::Host::on(Some(&desktop.display), &["sleep", "86400"])?;
+    let host = local::Host::on(local::Screen::X11(&desktop.display), &["sleep", "86400"])?;
     let mut command = Command::new(&pattern);
     host.client(command.args(["storm", "inlay"]));
     let mut client = Client::waiting(&mut command)?;

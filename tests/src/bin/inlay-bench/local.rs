@@ -111,6 +111,17 @@ pub fn arguments(case: Case, frames: usize) -> [String; 4] {
     ["frames".to_owned(), size(case.size), size(case.damage), frames.to_string()]
 }
 
+/// Where windows are shown.
+#[derive(Debug, Clone, Copy)]
+pub enum Screen<'a> {
+    /// An X display.
+    X11(&'a str),
+    /// A Wayland socket.
+    Wayland(&'a Path),
+    /// Nowhere.
+    None,
+}
+
 /// A running local mode.
 #[derive(Debug)]
 pub struct Host {
@@ -122,17 +133,19 @@ pub struct Host {
 impl Host {
     /// Starts it without a display.
     pub fn start() -> Result<Self> {
-        Self::on(None, &["sleep", "86400"])
+        Self::on(Screen::None, &["sleep", "86400"])
     }
 
-    /// Starts it with an app, on a display of X11 or on none.
-    pub fn on(display: Option<&str>, app: &[&str]) -> Result<Self> {
+    /// Starts it with an app.
+    pub fn on(screen: Screen<'_>, app: &[&str]) -> Result<Self> {
         let runtime = tempfile::Builder::new().prefix("inlay-bench-").tempdir_in("/tmp")?;
         let mut command = Command::new(program("inlay")?);
-        command.args(["run", "--local"]).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("WAYLAND_DISPLAY");
-        match display {
-            Some(display) => command.env("DISPLAY", display),
-            None => command.env_remove("DISPLAY").arg("--headless"),
+        command.args(["run", "--local"]).env("XDG_RUNTIME_DIR", runtime.path());
+        command.env_remove("WAYLAND_DISPLAY").env_remove("DISPLAY");
+        match screen {
+            Screen::X11(display) => command.env("DISPLAY", display),
+            Screen::Wayland(socket) => command.env("WAYLAND_DISPLAY", socket),
+            Screen::None => command.arg("--headless"),
         };
         let child = command.args(app).stdin(Stdio::null()).spawn()?;
         let folder = runtime.path().join(format!("inlay/local.{}", child.id()));

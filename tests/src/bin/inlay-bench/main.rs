@@ -12,6 +12,7 @@ mod desktop;
 mod local;
 mod machine;
 mod small;
+mod sway;
 mod vmm;
 mod waypipe;
 
@@ -160,10 +161,15 @@ fn main() -> Result<()> {
     for (open, time, memory) in desktop::windows()? {
         say(&format!("windows up to {open:3}: {time:6.1} ms and {memory:6.0} KiB of ours for each new one"));
     }
+    let (direct, through) = sway::drag()?;
+    say(&format!(
+        "resize storm on sway, frames of a new size that are shown a second: {through:.0} through inlay, {direct:.0} directly ({:.2}x)",
+        through / direct
+    ));
+    aims.push(("a resize storm at 0.9x of the frames directly".to_owned(), through >= 0.9 * direct));
     let (direct, through) = desktop::storm()?;
     say(&format!(
-        "resize storm, an X11 client's frames a second: {through:.0} through inlay, {direct:.0} directly ({:.2}x)",
-        through / direct
+        "resize storm on X11, frames that a client draws a second: {through:.0} through inlay (one a tick), {direct:.0} directly (one for each size, shown or not)"
     ));
     for (what, met) in aims {
         say(&format!("aim {}: {what}", if met { "met" } else { "NOT met" }));

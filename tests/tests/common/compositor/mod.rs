@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smithay::input::keyboard::{FilterResult, XkbConfig};
-use smithay::input::pointer::{ButtonEvent, CursorImageStatus, MotionEvent};
+use smithay::input::pointer::{ButtonEvent, CursorImageStatus, CursorImageSurfaceData, MotionEvent};
 use smithay::input::{Seat, SeatHandler, SeatState};
 use smithay::output::{Mode, Output, PhysicalProperties, Scale, Subpixel};
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode as Frames;
@@ -30,6 +30,7 @@ use smithay::wayland::compositor::{
     BufferAssignment, CompositorClientState, CompositorHandler, CompositorState, SubsurfaceCachedState,
     SurfaceAttributes, SurfaceData, TraversalAction, with_states, with_surface_tree_upward,
 };
+use smithay::wayland::cursor_shape::CursorShapeManagerState;
 use smithay::wayland::fractional_scale::{
     FractionalScaleHandler, FractionalScaleManagerState, with_fractional_scale,
 };
@@ -39,6 +40,7 @@ use smithay::wayland::shell::xdg::{
     PopupSurface, PositionerState, SurfaceCachedState, ToplevelSurface, XdgShellHandler, XdgShellState,
 };
 use smithay::wayland::shm::{ShmHandler, ShmState, with_buffer_contents};
+use smithay::wayland::tablet_manager::TabletSeatHandler;
 use smithay::wayland::viewporter::{ViewportCachedState, ViewporterState};
 
 use self::wishes::Wishes;
@@ -65,11 +67,13 @@ pub struct Offers {
     pub frames: Option<Frames>,
     /// The scale of its output; whole ones are told to those who do not know fractions.
     pub scale_120: u32,
+    /// `wp_cursor_shape_manager_v1`.
+    pub cursor_shapes: bool,
 }
 
 impl Default for Offers {
     fn default() -> Self {
-        Self { frames: None, scale_120: 120 }
+        Self { frames: None, scale_120: 120, cursor_shapes: false }
     }
 }
 
@@ -200,6 +204,15 @@ struct Pixels {
     bytes: Vec<u8>,
 }
 
+/// A pointer's image that is a surface.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CursorPixels {
+    pub size: (u32, u32),
+    pub scale: i32,
+    /// The point that points, in logical pixels.
+    pub hotspot: (i32, i32),
+}
+
 /// A surface with its place on the output.
 struct Placed {
     surface: WlSurface,
@@ -248,6 +261,9 @@ impl Desk {
         if offers.frames.is_some() {
             XdgDecorationState::new::<Self>(display);
         }
+        if offers.cursor_shapes {
+            CursorShapeManagerState::new::<Self>(display);
+        }
         FractionalScaleManagerState::new::<Self>(display);
         ViewporterState::new::<Self>(display);
         Self {
@@ -286,6 +302,17 @@ impl Desk {
                 }
             });
         }
+    }
+
+    /// The pointer's image where it is a surface.
+    pub fn cursor_pixels(&self) -> Option<CursorPixels> {
+        let CursorImageStatus::Surface(surface) = &self.cursor else { return None };
+        with_states(surface, |states| {
+            let size = states.data_map.get::<Shown>()?.0.lock().unwrap().size;
+            let scale = states.cached_state.get::<SurfaceAttributes>().current().buffer_scale;
+            let attributes = states.data_map.get::<CursorImageSurfaceData>()?.lock().unwrap();
+            Some(CursorPixels { size, scale, hotspot: (attributes.hotspot.x, attributes.hotspot.y) })
+        })
     }
 
     /// The windows.
@@ -667,6 +694,8 @@ impl BufferHandler for Desk {
 
 impl OutputHandler for Desk {}
 
+impl TabletSeatHandler for Desk {}
+
 smithay::delegate_compositor!(Desk);
 smithay::delegate_xdg_shell!(Desk);
 smithay::delegate_xdg_decoration!(Desk);
@@ -674,4 +703,5 @@ smithay::delegate_fractional_scale!(Desk);
 smithay::delegate_viewporter!(Desk);
 smithay::delegate_shm!(Desk);
 smithay::delegate_seat!(Desk);
+smithay::delegate_cursor_shape!(Desk);
 smithay::delegate_output!(Desk);

@@ -11,12 +11,14 @@ use wayland_protocols::wp::cursor_shape::v1::client::wp_cursor_shape_device_v1::
     Shape, WpCursorShapeDeviceV1,
 };
 
-use super::super::{CURSORS, Image, older_cursor};
+use super::super::image::{CURSORS, Image, older_cursor, resampled};
 use super::State;
 use super::globals::Globals;
 
 /// Pixels of the theme's cursors where the user set none (`XCURSOR_SIZE`).
 const SIZE: u32 = 24;
+/// What `XCURSOR_SIZE` may be.
+const LARGEST: u32 = 256;
 /// Names that `wp_cursor_shape_v1` has in its first version, in the order of its numbers from 1.
 const SHAPES: usize = 34;
 
@@ -25,8 +27,8 @@ const SHAPES: usize = 34;
 pub struct Cursor {
     surface: WlSurface,
     shapes: Option<WpCursorShapeDeviceV1>,
-    /// Where shapes are not offered.
-    theme: Option<CursorTheme>,
+    /// Where shapes are not offered; with the scale that it was read for.
+    theme: Option<(CursorTheme, u32)>,
     connection: Connection,
     image: Image,
     /// The name of the image over a frame of ours, while the pointer is there.
@@ -82,8 +84,15 @@ impl State {
                 Ok(())
             }
             Image::Named(name) => self.dress_by_name(&pointer, serial, &name),
-            Image::Pixels { size, bytes, hotspot } => {
-                self.dress_in_pixels(&pointer, serial, size, &bytes, hotspot)
+            Image::Pixels { size, bytes, logical, hotspot } => {
+                // More pixels than its extent has are for a monitor of that scale.
+                let scale = (size.width / logical.width.max(1)).max(1);
+                let size_at = |scale: u32| Size::new(logical.width * scale, logical.height * scale);
+                let (scale, pixels) = match size_at(scale) == size {
+                    true => (scale, bytes),
+                    false => (1, resampled(size, &bytes, logical)),
+                };
+                self.dress_in_pixels(&pointer, serial, (size_at(scale), scale), &pixels, hotspot)
             }
         };
         if let Err(error) = result {
@@ -99,20 +108,29 @@ impl State {
             shapes.set_shape(serial, Shape::try_from(number).unwrap_or(Shape::Default));
             return Ok(());
         }
+        let scale = self.pointer.inside.map_or(1, |(window, _)| self.scale(window).div_ceil(120).max(1));
         let cursor = &mut self.cursor;
-        if cursor.theme.is_none() {
+        if cursor.theme.as_ref().is_none_or(|(_, of)| *of != scale) {
             let shm = self.globals.shm.clone();
-            cursor.theme = Some(CursorTheme::load(&cursor.connection, shm, SIZE)?);
+            let set = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+            let size = set("XCURSOR_SIZE").and_then(|size| size.parse().ok()).unwrap_or(SIZE);
+            let name = set("XCURSOR_THEME").unwrap_or_else(|| "default".to_owned());
+            let theme =
+                CursorTheme::load_from_name(&cursor.connection, shm, &name, size.min(LARGEST) * scale)?;
+            cursor.theme = Some((theme, scale));
         }
-        let Some(theme) = &mut cursor.theme else { return Ok(()) };
+        let Some((theme, _)) = &mut cursor.theme else { return Ok(()) };
         let name = CURSORS.get(at).copied().unwrap_or("default");
         let known = if theme.get_cursor(name).is_some() { name } else { older_cursor(name) };
         let Some(image) = theme.get_cursor(known).filter(|cursor| cursor.image_count() > 0) else {
             anyhow::bail!("the theme has no cursor {name}");
         };
         let image = &image[0];
-        let (x, y) = image.hotspot();
-        let place = |v: u32| i32::try_from(v).unwrap_or(0);
+        let ((width, height), (x, y)) = (image.dimensions(), image.hotspot());
+        // A theme has few sizes: what is no multiple of the scale is shown pixel by pixel.
+        let scale = if width % scale == 0 && height % scale == 0 { scale } else { 1 };
+        let place = |v: u32| i32::try_from(v / scale).unwrap_or(0);
+        cursor.surface.set_buffer_scale(i32::try_from(scale)?);
         cursor.surface.attach(Some(image), 0, 0);
         cursor.surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
         cursor.surface.commit();
@@ -124,12 +142,13 @@ impl State {
         &self,
         pointer: &WlPointer,
         serial: u32,
-        size: Size,
+        (size, scale): (Size, u32),
         bytes: &[u8],
         hotspot: Point,
     ) -> anyhow::Result<()> {
         let buffer = self.picture(size, bytes)?.buffer;
         let surface = &self.cursor.surface;
+        surface.set_buffer_scale(i32::try_from(scale)?);
         surface.attach(Some(&buffer), 0, 0);
         surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
         surface.commit();

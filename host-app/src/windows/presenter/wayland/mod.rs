@@ -40,7 +40,8 @@ use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, EventQueue, Proxy as _, QueueHandle};
 use wgpu::rwh;
 
-use super::{Announce, Announced, Ended, HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use super::image::Image;
+use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 use globals::Globals;
 use window::{HostWindow, Role};

@@ -10,7 +10,7 @@ use x11rb::protocol::xproto::{self, ConnectionExt as _, ImageFormat};
 use x11rb::resource_manager;
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::super::{CURSORS, Image, older_cursor};
+use super::super::image::{CURSORS, Image, older_cursor, resampled};
 
 /// Cursors made so far.
 #[derive(Debug)]
@@ -58,7 +58,10 @@ impl Cursors {
                 let empty = [0; 4];
                 self.pixels(connection, Size::new(1, 1), &empty, Point::default())
             }
-            Image::Pixels { size, bytes, hotspot } => self.pixels(connection, size, &bytes, hotspot),
+            Image::Pixels { size, bytes, logical, hotspot } => {
+                let pixels = if size == logical { bytes } else { resampled(size, &bytes, logical) };
+                self.pixels(connection, logical, &pixels, hotspot)
+            }
         };
         match made {
             Ok(cursor) => {

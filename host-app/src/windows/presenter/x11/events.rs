@@ -189,6 +189,10 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         }
         Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) => late.keyboard = true,
         Event::RandrScreenChangeNotify(_) => late.outputs = true,
+        Event::PropertyNotify(e) if e.window == x11.root => {
+            // Where the display's scale is.
+            late.outputs |= e.atom == u32::from(xproto::AtomEnum::RESOURCE_MANAGER);
+        }
         Event::Error(e) => tracing::debug!("X error: {e:?}"),
         other => {
             if let Event::XinputButtonPress(e) = &other {

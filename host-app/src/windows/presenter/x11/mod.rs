@@ -33,7 +33,8 @@ use x11rb::protocol::screensaver::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask};
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{Ended, HostEvent, Image, Keymap, Look, PopupLook, Presenter};
+use super::image::Image;
+use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 
 /// How long an app may take to show its first window and still be given the focus.

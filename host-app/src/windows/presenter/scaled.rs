@@ -1,0 +1,233 @@
+//! One scale for a whole desktop that knows pixels only (X11): the session, and with it the apps, count in logical pixels, as Wayland
+//! does; the desktop's presenter counts its own.
+//!
+//! A window has whole pixels, and its content is counted in whole logical pixels: at a scale with a fraction the last column or row
+//! of a window may be cut off, or be the background.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+
+use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
+use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::input::InputEvent;
+use inlay_protocol::scale::Scale;
+
+use super::image::{Image, resampled};
+use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
+use crate::windows::render::{Renderer, Target};
+
+/// A window's pixels, and the states of a toplevel.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    pixels: Size,
+    states: Option<States>,
+}
+
+/// A presenter in logical pixels.
+#[derive(Debug)]
+pub struct Scaled {
+    desktop: Box<dyn Presenter>,
+    scale: Scale,
+    outputs: Vec<Output>,
+    windows: BTreeMap<SurfaceId, Known>,
+}
+
+impl Scaled {
+    /// Counts in logical pixels on a desktop whose monitors, in pixels, all have one scale.
+    #[must_use]
+    pub fn new(desktop: Box<dyn Presenter>) -> Self {
+        let mut scaled = Self { desktop, scale: Scale::ONE, outputs: Vec::new(), windows: BTreeMap::new() };
+        scaled.read_outputs();
+        scaled
+    }
+
+    /// Takes the desktop's monitors and scale.
+    fn read_outputs(&mut self) {
+        let outputs = self.desktop.outputs();
+        self.scale = Scale(outputs.first().map_or(120, |output| output.scale_120.max(120)));
+        let logical = |o: &Output| Output { area: self.scale.logical_rect(o.area), ..o.clone() };
+        self.outputs = outputs.iter().map(logical).collect();
+    }
+
+    fn logical_event(&mut self, event: HostEvent, out: &mut Vec<HostEvent>) {
+        let scale = self.scale;
+        let logical = match event {
+            HostEvent::Configured { window, size, states } => {
+                if let Some(known) = self.windows.get_mut(&window) {
+                    (known.pixels, known.states) = (size, Some(states));
+                }
+                HostEvent::Configured { window, size: scale.logical_size(size), states }
+            }
+            HostEvent::Moved { window, at } => HostEvent::Moved { window, at: scale.logical_point(at) },
+            HostEvent::Input(InputEvent::PointerEnter { surface, x, y }) => {
+                let (x, y) = (scale.logical(x), scale.logical(y));
+                HostEvent::Input(InputEvent::PointerEnter { surface, x, y })
+            }
+            HostEvent::Input(InputEvent::PointerMotion { time_ms, x, y }) => {
+                let (x, y) = (scale.logical(x), scale.logical(y));
+                HostEvent::Input(InputEvent::PointerMotion { time_ms, x, y })
+            }
+            HostEvent::Outputs => {
+                self.read_outputs();
+                if self.scale != scale {
+                    // Windows keep their pixels, which are another size now.
+                    for (window, known) in &self.windows {
+                        if let Some(states) = known.states {
+                            let (window, size) = (*window, self.scale.logical_size(known.pixels));
+                            out.push(HostEvent::Configured { window, size, states });
+                        }
+                    }
+                }
+                HostEvent::Outputs
+            }
+            other => other,
+        };
+        out.push(logical);
+    }
+
+    fn look(&self, look: &Look) -> Look {
+        // Steps are of whole pixels, and where logical ones are none there are no steps.
+        let steps = |size: Size| if self.scale.is_whole() { self.scale.size(size) } else { Size::default() };
+        Look {
+            min_size: self.scale.size(look.min_size),
+            max_size: self.scale.size(look.max_size),
+            base_size: steps(look.base_size),
+            increment: steps(look.increment),
+            ..look.clone()
+        }
+    }
+
+    fn popup(&mut self, window: SurfaceId, look: PopupLook) -> PopupLook {
+        let area = self.scale.rect(look.area);
+        self.windows.insert(window, Known { pixels: area.size(), states: None });
+        PopupLook { area, ..look }
+    }
+}
+
+impl Presenter for Scaled {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.desktop.fd()
+    }
+
+    fn dispatch(&mut self) -> anyhow::Result<Vec<HostEvent>> {
+        let mut out = Vec::new();
+        for event in self.desktop.dispatch()? {
+            self.logical_event(event, &mut out);
+        }
+        Ok(out)
+    }
+
+    fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    fn keyboard(&mut self) -> Option<Keymap> {
+        self.desktop.keyboard()
+    }
+
+    fn scale(&self, _: SurfaceId) -> u32 {
+        self.scale.0
+    }
+
+    fn begin_frame(&mut self, window: SurfaceId, size: Size, settled: bool) -> Option<Size> {
+        let known = self.windows.get(&window).map(|known| known.pixels);
+        let pixels = known.filter(|pixels| self.scale.logical_size(*pixels) == size);
+        self.desktop.begin_frame(window, pixels.unwrap_or_else(|| self.scale.size(size)), settled)
+    }
+
+    fn end_frame(&mut self, window: SurfaceId, ended: Ended) -> bool {
+        self.desktop.end_frame(window, ended)
+    }
+
+    fn open_toplevel(
+        &mut self,
+        window: SurfaceId,
+        look: &Look,
+        size: Size,
+        states: States,
+        renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        let (look, pixels) = (self.look(look), self.scale.size(size));
+        self.windows.insert(window, Known { pixels, states: None });
+        self.desktop.open_toplevel(window, &look, pixels, states, renderer)
+    }
+
+    fn open_popup(
+        &mut self,
+        window: SurfaceId,
+        look: PopupLook,
+        renderer: &Renderer,
+    ) -> anyhow::Result<Target> {
+        let look = self.popup(window, look);
+        self.desktop.open_popup(window, look, renderer)
+    }
+
+    fn expect_window(&mut self, token: Option<String>) {
+        self.desktop.expect_window(token);
+    }
+
+    fn watch_clicks(&mut self, toplevel: Option<SurfaceId>) {
+        self.desktop.watch_clicks(toplevel);
+    }
+
+    fn close(&mut self, window: SurfaceId) {
+        self.windows.remove(&window);
+        self.desktop.close(window);
+    }
+
+    fn update(&mut self, window: SurfaceId, look: &Look) {
+        let look = self.look(look);
+        self.desktop.update(window, &look);
+    }
+
+    fn set_icons(&mut self, window: SurfaceId, icons: &[Icon]) {
+        self.desktop.set_icons(window, icons);
+    }
+
+    fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>) {
+        let pixels = |rects: &[Rect]| -> Vec<Rect> { rects.iter().map(|r| self.scale.rect(*r)).collect() };
+        let rects = rects.map(pixels);
+        self.desktop.set_shape(window, rects.as_deref());
+    }
+
+    fn resize(&mut self, window: SurfaceId, size: Size) {
+        self.desktop.resize(window, self.scale.size(size));
+    }
+
+    fn place_popup(&mut self, window: SurfaceId, look: PopupLook) {
+        let look = self.popup(window, look);
+        self.desktop.place_popup(window, look);
+    }
+
+    fn origin(&mut self, window: SurfaceId) -> Point {
+        self.scale.logical_point(self.desktop.origin(window))
+    }
+
+    fn act(&mut self, window: SurfaceId, act: Act) {
+        let act = match act {
+            Act::WindowMenu(at) => Act::WindowMenu(self.scale.point(at)),
+            other => other,
+        };
+        self.desktop.act(window, act);
+    }
+
+    fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
+        self.desktop.constrain(window, how);
+    }
+
+    fn set_cursor(&mut self, image: Image) {
+        let image = match image {
+            Image::Pixels { size, bytes, logical, hotspot } => {
+                let to = self.scale.size(logical);
+                let bytes = if to == size { bytes } else { resampled(size, &bytes, to) };
+                Image::Pixels { size: to, bytes, logical: to, hotspot: self.scale.point(hotspot) }
+            }
+            other => other,
+        };
+        self.desktop.set_cursor(image);
+    }
+
+    fn flush(&mut self) {
+        self.desktop.flush();
+    }
+}
