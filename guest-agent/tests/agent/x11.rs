@@ -536,6 +536,15 @@ fn the_pointer_is_in_the_window_that_the_host_says_whatever_lies_above_it() {
 }
 
 #[test]
+fn java_takes_no_frame_off_its_windows() {
+    let host = Host::start();
+    let x = XClient::new(&host);
+    let check = x.property(x.root, "_NET_SUPPORTING_WM_CHECK");
+    let name = x.c.get_property(false, check[0], x.atom("_NET_WM_NAME"), AtomEnum::ANY, 0, 16).unwrap();
+    assert_eq!(name.reply().unwrap().value, b"LG3D");
+}
+
+#[test]
 fn a_window_that_takes_the_keyboard_itself_is_told_when() {
     let mut host = Host::start();
     let mut x = XClient::new(&host);

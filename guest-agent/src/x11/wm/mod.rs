@@ -48,6 +48,9 @@ const EVENTS: usize = 256;
 const WINDOWS: usize = 4096;
 /// A server without a window for this long, and without a client but this one, is not needed any more.
 const IDLE: Duration = Duration::from_secs(10);
+/// Java knows a few window managers by name that put windows in no frame of theirs; with any other it takes the width of a frame off
+/// its windows, which cuts dialogs. This is the one of them that never did anything else.
+const NAME: &[u8] = b"LG3D";
 /// Pause after a failed wait, so that a fault never spins.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -300,7 +303,7 @@ impl Wm {
         for window in [root, own] {
             self.set(window, a._NET_SUPPORTING_WM_CHECK, AtomEnum::WINDOW, &[own])?;
         }
-        self.c.change_property8(PropMode::REPLACE, own, a._NET_WM_NAME, a.UTF8_STRING, b"Inlay")?;
+        self.c.change_property8(PropMode::REPLACE, own, a._NET_WM_NAME, a.UTF8_STRING, NAME)?;
         self.set(root, a._NET_ACTIVE_WINDOW, AtomEnum::WINDOW, &[0])?;
         self.list_clients()?;
         self.c.set_selection_owner(own, a._NET_WM_CM_S0, x11rb::CURRENT_TIME)?;
