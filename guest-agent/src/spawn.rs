@@ -232,6 +232,11 @@ fn own_session(command: &mut Command, inherited: Inherited, terminal: bool) {
         // SAFETY: prctl with plain numbers. Fails only on kernels without ambient capabilities, which give none.
         unsafe { libc::prctl(CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
         rustix::process::setrlimit(Resource::Nofile, inherited.files)?;
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            // Whoever started the agent may have ignored them (nohup): a program would, too.
+            // SAFETY: the default action is no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
     // SAFETY: `prepare` makes system calls only: it neither allocates nor takes locks.
