@@ -267,6 +267,7 @@ impl Agent {
         let now = Instant::now();
         self.attempt(now);
         crate::exec::turn(self, now);
+        crate::apps::turn(self, now);
         if !self.display.is_up() && now >= self.next_idle_frame {
             self.next_idle_frame = now + IDLE_FRAME;
             let time = self.now_ms();
@@ -287,8 +288,8 @@ impl Agent {
         let idle = (!self.display.is_up()).then_some(self.next_idle_frame);
         let no_pool = self.surfaces.is_any_dirty() && self.display.is_up() && !self.recycler.is_ready();
         let pool = no_pool.then_some(now + POOL_PAUSE);
-        let due =
-            [self.display.due(), self.control.due(), idle, pool, crate::exec::due(self), x11::due(self)];
+        let [exec, apps, x11] = [crate::exec::due(self), crate::apps::due(self), x11::due(self)];
+        let due = [self.display.due(), self.control.due(), idle, pool, exec, apps, x11];
         due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 

@@ -14,6 +14,8 @@ use crate::spawn::{Channels, Inherited, spawn};
 
 /// Time for programs to end by themselves when the agent does.
 const GRACE: Duration = Duration::from_millis(700);
+/// How long an app waits for the host's monitors at most: where no window process comes there is nothing to wait for.
+const MONITORS: Duration = Duration::from_secs(2);
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct Apps {
     inherited: Option<Inherited>,
     /// Those with a stream.
     pub execs: Execs,
+    /// Apps that wait for the host's monitors, each at most until then.
+    waiting: Vec<(Instant, u64, Program)>,
+    /// Whether the host has told its monitors.
+    monitors: bool,
 }
 
 impl Apps {
@@ -77,8 +83,39 @@ impl Apps {
     }
 }
 
+/// Starts an app, once the host has told its monitors: an app that sees its monitor go away while it starts may not survive that (SDL 2).
+pub fn launch(agent: &mut Agent, id: u64, program: Program) {
+    if agent.apps.monitors {
+        launch_now(agent, id, &program);
+    } else {
+        agent.apps.waiting.push((Instant::now() + MONITORS, id, program));
+    }
+}
+
+/// The host has told its monitors.
+pub fn monitors_told(agent: &mut Agent) {
+    agent.apps.monitors = true;
+    turn(agent, Instant::now());
+}
+
+/// Starts apps that need not wait any more.
+pub fn turn(agent: &mut Agent, now: Instant) {
+    let all = agent.apps.monitors;
+    for (_, id, program) in
+        agent.apps.waiting.extract_if(.., |(until, ..)| all || *until <= now).collect::<Vec<_>>()
+    {
+        launch_now(agent, id, &program);
+    }
+}
+
+/// When [`turn`] has to look again.
+#[must_use]
+pub fn due(agent: &Agent) -> Option<Instant> {
+    agent.apps.waiting.iter().map(|(until, ..)| *until).min()
+}
+
 /// Starts an app.
-pub fn launch(agent: &mut Agent, id: u64, program: &Program) {
+fn launch_now(agent: &mut Agent, id: u64, program: &Program) {
     let inherited = agent.apps.inherited();
     match spawn(&agent.settings, inherited, program, &Channels::Log) {
         Ok(spawned) => {

@@ -32,7 +32,7 @@ fn pretty_name(os_release: &str) -> Option<String> {
 /// Handles one command.
 pub fn handle(agent: &mut Agent, command: Command) {
     match command {
-        Command::Launch { id, program } => apps::launch(agent, id, &program),
+        Command::Launch { id, program } => apps::launch(agent, id, program),
         Command::Exec { id, program, stream, terminal } => exec::start(agent, id, program, stream, terminal),
         Command::Signal { id, signal } => match Signal::from_named_raw(signal) {
             Some(signal) => agent.apps.signal(id, signal),

@@ -134,6 +134,7 @@ mod tests {
         let scale = Scale(150);
         let (left, right) = (scale.rect(Rect::new(0, 0, 3, 1)), scale.rect(Rect::new(3, 0, 3, 1)));
         assert_eq!((left, right), (Rect::new(0, 0, 4, 1), Rect::new(4, 0, 4, 1)));
-        assert_eq!(scale.rect(Rect::new(-3, 1, 1, 1)), Rect::new(-4, 1, 1, 2));
+        assert_eq!(scale.rect(Rect::new(-3, 1, 1, 1)), Rect::new(-4, 1, 2, 2));
+        assert_eq!(scale.logical_bounds(Rect::new(-4, 1, 2, 2)), Rect::new(-4, 0, 3, 3));
     }
 }

@@ -145,6 +145,7 @@ pub fn changed(agent: &mut Agent, outputs: &[HostOutput]) {
     for surface in agent.surfaces.iter_mut().map(|surface| surface.wl.clone()).collect::<Vec<_>>() {
         follow(agent, &surface);
     }
+    crate::apps::monitors_told(agent);
 }
 
 /// The host said where a window is.

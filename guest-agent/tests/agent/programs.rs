@@ -1,6 +1,6 @@
 //! Unmodified programs under the agent.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Exit, Report};
 use inlay_protocol::display::{Decoration, Event, States};
@@ -106,4 +106,26 @@ fn a_gtk_window_opens_its_menu() {
     host.until("its menu is gone", |host| host.popups.is_empty());
     host.send(&Event::Close { surface: window });
     host.until("the dialog is gone", |host| !host.toplevels.contains_key(&window));
+}
+
+#[test]
+fn an_app_starts_when_the_hosts_monitors_are_known() {
+    let mut host = Host::start_without_display();
+    host.launch(1, &["true"]);
+    host.serve_for(Duration::from_millis(500));
+    let launched = |host: &Host, id| {
+        host.reports.iter().any(|r| matches!(r, Report::Launched { id: i, .. } if *i == id))
+    };
+    assert!(!launched(&host, 1), "it would see a monitor that goes away");
+    host.accept_display();
+    host.send(&Event::Outputs(Vec::new()));
+    host.until("the app starts", |host| launched(host, 1));
+    // From then on apps wait no more, nor where no window process comes.
+    let asked = Instant::now();
+    host.launch(2, &["true"]);
+    host.until("another", |host| launched(host, 2));
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    let mut alone = Host::start_without_display();
+    alone.launch(1, &["true"]);
+    alone.until("an app without a display", |host| launched(host, 1));
 }
