@@ -70,6 +70,13 @@ impl Apps {
         of_host.collect()
     }
 
+    /// Takes back an app that has not been started yet; whether there was one.
+    pub fn take_back(&mut self, id: u64) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|(_, waiting, _)| *waiting != id);
+        self.waiting.len() < before
+    }
+
     /// Sends a signal to the process group of a program that runs.
     pub fn signal(&self, id: u64, signal: Signal) {
         let found =

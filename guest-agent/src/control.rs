@@ -1,6 +1,6 @@
 //! The control session: commands of the machine process.
 
-use inlay_protocol::control::{Command, Report};
+use inlay_protocol::control::{Command, Exit, Report};
 use rustix::process::Signal;
 
 use crate::agent::{Agent, End};
@@ -34,6 +34,9 @@ pub fn handle(agent: &mut Agent, command: Command) {
     match command {
         Command::Launch { id, program } => apps::launch(agent, id, program),
         Command::Exec { id, program, stream, terminal } => exec::start(agent, id, program, stream, terminal),
+        Command::Signal { id, signal } if agent.apps.take_back(id) => {
+            agent.report(&Report::Exited { id, exit: Exit::Signal(signal) });
+        }
         Command::Signal { id, signal } => match Signal::from_named_raw(signal) {
             Some(signal) => agent.apps.signal(id, signal),
             None => tracing::warn!(signal, "the host asks for a signal that there is not"),

@@ -18,6 +18,8 @@ pub mod viewporter;
 pub mod xdg_rules;
 pub mod xdg_shell;
 
+use std::collections::HashMap;
+
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_wm_base::XdgWmBase;
 use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
@@ -51,8 +53,8 @@ pub struct Protocols {
     pub shm: ShmState,
     /// `xdg_wm_base`.
     pub xdg_shell: XdgShellState,
-    /// The objects that apps bound to it.
-    pub wm_bases: Vec<XdgWmBase>,
+    /// An object that each app bound to it.
+    pub wm_bases: HashMap<ClientId, XdgWmBase>,
     /// `wl_data_device_manager`.
     pub data_device: DataDeviceState,
     /// `zwp_primary_selection_device_manager_v1`.
@@ -84,7 +86,7 @@ impl Protocols {
             compositor: CompositorState::new_v6::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
             xdg_shell: XdgShellState::new::<Agent>(display),
-            wm_bases: Vec::new(),
+            wm_bases: HashMap::new(),
             data_device: DataDeviceState::new::<Agent>(display),
             primary_selection: PrimarySelectionState::new::<Agent>(display),
             activation: XdgActivationState::new::<Agent>(display),

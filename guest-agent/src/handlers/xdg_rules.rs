@@ -85,8 +85,7 @@ pub fn check_sizes(surface: &WlSurface, toplevel: &XdgToplevel) -> bool {
 /// Errors of `xdg_wm_base` go to an object of that kind; an app has one as a rule.
 fn post(agent: &Agent, surface: &WlSurface, error: xdg_wm_base::Error, message: &str) {
     let client = surface.client().map(|client| client.id());
-    let base = agent.protocols.wm_bases.iter().find(|base| base.client().map(|client| client.id()) == client);
-    if let Some(base) = base {
+    if let Some(base) = client.and_then(|client| agent.protocols.wm_bases.get(&client)) {
         base.post_error(error, message);
     }
 }
@@ -101,9 +100,7 @@ impl Dispatch<XdgWmBase, XdgWmBaseUserData> for Agent {
         display: &DisplayHandle,
         init: &mut DataInit<'_, Self>,
     ) {
-        if !agent.protocols.wm_bases.contains(wm_base) {
-            agent.protocols.wm_bases.push(wm_base.clone());
-        }
+        agent.protocols.wm_bases.entry(client.id()).or_insert_with(|| wm_base.clone());
         let wrong = match &request {
             xdg_wm_base::Request::GetXdgSurface { surface, .. } => unfit(agent, surface),
             _ => None,
@@ -118,7 +115,9 @@ impl Dispatch<XdgWmBase, XdgWmBaseUserData> for Agent {
     }
 
     fn destroyed(agent: &mut Self, client: ClientId, wm_base: &XdgWmBase, data: &XdgWmBaseUserData) {
-        agent.protocols.wm_bases.retain(|base| base != wm_base);
+        if agent.protocols.wm_bases.get(&client) == Some(wm_base) {
+            agent.protocols.wm_bases.remove(&client);
+        }
         <XdgShellState as Dispatch<XdgWmBase, XdgWmBaseUserData, Self>>::destroyed(
             agent, client, wm_base, data,
         );
@@ -260,7 +259,7 @@ impl Dispatch<XdgPopup, XdgShellSurfaceUserData> for Agent {
     ) {
         if matches!(request, xdg_popup::Request::Destroy)
             && let Some((id, surface)) = agent.windows.popup_of(popup)
-            && !agent.windows.popups_above(id).is_empty()
+            && agent.windows.popups_above(id).iter().any(|id| agent.windows.is_shown(*id))
         {
             post(agent, &surface, xdg_wm_base::Error::NotTheTopmostPopup, "another popup lies above it");
         }

@@ -218,7 +218,8 @@ pub fn dismiss(agent: &mut Agent, id: SurfaceId) {
     let mut all = agent.windows.popups_above(id);
     all.push(id);
     for popup in all {
-        if let Some(window) = agent.windows.popups.get(&popup) {
+        if let Some(window) = agent.windows.popups.get_mut(&popup) {
+            window.dismissed = true;
             window.handle.send_popup_done();
         }
     }

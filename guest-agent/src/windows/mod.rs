@@ -122,6 +122,8 @@ pub struct PopupWindow {
     pub reposition: Option<u32>,
     /// Configures of the host.
     pub serials: Serials,
+    /// The host has closed it: it is no popup any more, whatever its app does with it.
+    pub dismissed: bool,
     /// Whether the host knows it.
     said: bool,
 }
@@ -178,6 +180,7 @@ impl Windows {
             grab: false,
             reposition: None,
             serials: Serials::default(),
+            dismissed: false,
             said: false,
         };
         self.popups.insert(id, window);
@@ -231,6 +234,12 @@ impl Windows {
     pub fn popup_of(&self, popup: &XdgPopup) -> Option<(SurfaceId, WlSurface)> {
         let found = self.popups.iter().find(|(_, p)| p.handle.xdg_popup() == popup);
         found.map(|(id, p)| (*id, p.handle.wl_surface().clone()))
+    }
+
+    /// Whether a popup has not been closed by the host.
+    #[must_use]
+    pub fn is_shown(&self, popup: SurfaceId) -> bool {
+        self.popups.get(&popup).is_some_and(|popup| !popup.dismissed)
     }
 
     /// The popups above a window, the topmost first.

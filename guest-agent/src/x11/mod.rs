@@ -76,8 +76,10 @@ struct XWindow {
     acked: Option<u32>,
     /// The host took it away: it stays so until it is mapped again.
     dismissed: bool,
-    /// What it draws around itself, in pixels.
-    extents: [u32; 4],
+    /// The same in pixels.
+    pixels: Window,
+    /// Where the host has it.
+    at: Option<Point>,
 }
 
 /// A server that runs.
@@ -284,7 +286,7 @@ pub fn ready(agent: &mut Agent) {
         let state = AppState { xwayland: true, ..AppState::default() };
         state.compositor.set_client_scale(f64::from(scale.0) / 120.0);
         let client = agent.display_handle.insert_client(started.wayland, Arc::new(state))?;
-        let (manager, news) = Manager::start(started.manager)?;
+        let (manager, news) = Manager::start(started.manager, scale)?;
         Ok((started.pid, client, manager, news))
     });
     let (pid, client, manager, news) = match running {
@@ -370,10 +372,7 @@ pub fn turn(agent: &mut Agent) {
 fn take(agent: &mut Agent, turn: u64, news: News) {
     let Some(pid) = agent.x11.server.as_ref().filter(|s| s.turn == turn).map(|s| s.pid) else { return };
     match news {
-        News::Ready => {
-            tracing::info!("X11 apps are managed");
-            agent.x11.order(Order::Scale(agent.x11.scale));
-        }
+        News::Ready => tracing::info!("X11 apps are managed"),
         News::Window(window) => changed(agent, *window),
         News::Unmapped(id) => unmapped(agent, id),
         News::Act(id, Act::WindowMenu(at)) => {
@@ -409,11 +408,12 @@ fn changed(agent: &mut Agent, window: Window) {
         asked: None,
         acked: None,
         dismissed: false,
-        extents: [0; 4],
+        pixels: Window::new(id, window.override_redirect, window.place),
+        at: None,
     });
     let paired = known.surface.is_some();
-    known.extents = window.extents;
-    known.now = window.logical(scale);
+    known.now = window.clone().logical(scale);
+    known.pixels = window;
     let surface = known.surface;
     x11.changed.insert(id);
     if !paired {
@@ -514,7 +514,7 @@ pub fn configure(
     let Some((id, window)) = agent.x11.window_mut(surface) else { return false };
     let now = inner(&window.now).size();
     window.asked = Some((serial, size.unwrap_or(now)));
-    let whole = size.map(|s| in_pixels(scale.size(s), window.extents));
+    let whole = size.map(|s| in_pixels(scale.size(s), window.pixels.extents));
     agent.x11.order(Order::Configure { window: id, size: whole, states });
     if size.is_none_or(|s| s == now) {
         // Nothing will be drawn for it.
@@ -525,10 +525,17 @@ pub fn configure(
 
 /// The host tells where a window is.
 pub fn place(agent: &mut Agent, surface: SurfaceId, at: Point) {
-    let Some((id, window)) = agent.x11.window(surface) else { return };
-    let (at, [left, _, top, _]) = (agent.x11.scale.point(at), window.extents.map(u32::cast_signed));
-    let at = Point::new(at.x.saturating_sub(left), at.y.saturating_sub(top));
-    agent.x11.order(Order::Move(id, at));
+    let scale = agent.x11.scale;
+    let Some((id, window)) = agent.x11.window_mut(surface) else { return };
+    window.at = Some(at);
+    let corner = corner(&window.pixels, scale.point(at));
+    agent.x11.order(Order::Move(id, corner));
+}
+
+/// Where a window begins whose own part begins at `inner`, in pixels.
+fn corner(window: &Window, inner: Point) -> Point {
+    let [left, _, top, _] = window.extents.map(u32::cast_signed);
+    Point::new(inner.x.saturating_sub(left), inner.y.saturating_sub(top))
 }
 
 /// The whole of a window whose own part has this size, in pixels.
@@ -546,16 +553,18 @@ pub fn rescale(agent: &mut Agent, scale: Scale) {
         app.compositor.set_client_scale(f64::from(scale.0) / 120.0);
     }
     x11.order(Order::Scale(scale));
-    for (id, window) in x11.windows.iter().filter(|(_, w)| !w.now.override_redirect) {
-        // Its extent on the desktop stays.
-        let inner = inner(&window.now);
-        let size = in_pixels(scale.size(inner.size()), window.extents);
-        let at = Point::new(window.now.place.x + inner.x, window.now.place.y + inner.y);
-        let [left, _, top, _] = window.extents.map(u32::cast_signed);
-        let at = scale.point(at);
-        x11.order(Order::Move(*id, Point::new(at.x.saturating_sub(left), at.y.saturating_sub(top))));
-        x11.order(Order::Resize(*id, size));
+    let mut orders = Vec::new();
+    for (id, window) in &mut x11.windows {
+        if !window.now.override_redirect {
+            // It stays where and as large as the host has it.
+            let size = window.asked.map_or(inner(&window.now).size(), |(_, size)| size);
+            let whole = in_pixels(scale.size(size), window.pixels.extents);
+            let moved = window.at.map(|at| Order::Move(*id, corner(&window.pixels, scale.point(at))));
+            orders.extend(moved.into_iter().chain([Order::Resize(*id, whole)]));
+        }
+        window.now = window.pixels.clone().logical(scale);
     }
+    orders.into_iter().for_each(|order| x11.order(order));
     x11.changed.extend(x11.windows.keys());
     for surface in agent.surfaces.iter_mut() {
         compositor::with_states(&surface.wl, |states| state::set_pixel_scale(states, scale));

@@ -247,6 +247,28 @@ fn every_error_of_the_shell_is_told_as_the_protocol_has_it() {
 }
 
 #[test]
+fn popups_that_the_host_has_closed_may_go_in_any_order() {
+    let mut host = Host::start();
+    let mut client = Client::new(&host);
+    let buffer = client.buffer(20, 20);
+    let (window, id) = client.mapped(&mut host, &buffer);
+    let (_, lower, first) = shown_popup(&mut client, &mut host, &window.xdg);
+    let (_, upper, second) = shown_popup(&mut client, &mut host, &lower);
+    let lowest = *host.popups.keys().next().unwrap();
+    host.send(&Event::PopupDone { surface: lowest });
+    for _ in 0..2 {
+        client.until(&mut host, "popup_done", |told| (*told == Told::PopupDone).then_some(()));
+    }
+    first.destroy();
+    lower.destroy();
+    second.destroy();
+    upper.destroy();
+    client.roundtrip();
+    host.until("both are gone", |host| host.popups.is_empty());
+    assert!(host.toplevels.contains_key(&id));
+}
+
+#[test]
 fn every_state_of_a_window_reaches_its_app() {
     use xdg_toplevel::State;
     const STATES: [(States, State); 9] = [

@@ -111,17 +111,20 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Starts the thread on the server's connection for window managers. News come out of the returned channel.
+    /// Starts the thread on the server's connection for window managers; apps are to draw at `scale`. News come out of the returned channel.
     ///
     /// # Errors
     /// When the system has no threads or descriptors left.
-    pub fn start(stream: UnixStream) -> std::io::Result<(Self, calloop_channel::Channel<News>)> {
+    pub fn start(
+        stream: UnixStream,
+        scale: Scale,
+    ) -> std::io::Result<(Self, calloop_channel::Channel<News>)> {
         let (news, newspaper) = calloop_channel::sync_channel(NEWS);
         let (orders, incoming) = channel();
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let woken = wake.clone();
         std::thread::Builder::new().name("x11-wm".into()).spawn(move || {
-            if let Err(error) = run(stream, &news, &incoming, &woken) {
+            if let Err(error) = run(stream, scale, &news, &incoming, &woken) {
                 tracing::info!(%error, "the X server's window manager ends");
             }
             // The agent may be gone itself.
@@ -179,11 +182,12 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(
     stream: UnixStream,
+    scale: Scale,
     news: &calloop_channel::SyncSender<News>,
     orders: &Receiver<Order>,
     wake: &OwnedFd,
 ) -> Result<(), Fault> {
-    let mut wm = Wm::new(stream)?;
+    let mut wm = Wm::new(stream, scale)?;
     news.send(News::Ready)?;
     loop {
         for _ in 0..EVENTS {
@@ -234,7 +238,7 @@ fn wait(c: &RustConnection, wake: &OwnedFd, most: Option<Duration>) -> bool {
 }
 
 impl Wm {
-    fn new(stream: UnixStream) -> Result<Self, Fault> {
+    fn new(stream: UnixStream, scale: Scale) -> Result<Self, Fault> {
         let (stream, _) = DefaultStream::from_unix_stream(stream)?;
         let c = RustConnection::connect_to_stream(stream, 0)?;
         let atoms = Atoms::new(&c)?.reply()?;
@@ -261,6 +265,8 @@ impl Wm {
             serial: 0,
             news: Vec::new(),
         };
+        // Before the first client can ask.
+        wm.publish_scale(scale)?;
         wm.introduce()?;
         Ok(wm)
     }

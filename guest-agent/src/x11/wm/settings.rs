@@ -11,6 +11,8 @@ use super::{Fault, Wm};
 /// Pixels an inch, and of a pointer image, at a scale of 1.
 const DPI: u32 = 96;
 const CURSOR: u32 = 24;
+/// 32-bit units of the user's resources that are kept.
+const RESOURCES: u32 = 1 << 16;
 /// Fractions in which XSETTINGS count pixels an inch.
 const FRACTIONS: u32 = 1024;
 
@@ -20,8 +22,9 @@ impl Wm {
         if scale == Scale::ONE && self.serial == 0 {
             return Ok(());
         }
-        let text = format!("Xft.dpi:\t{}\nXcursor.size:\t{}\n", scale.length(DPI), scale.length(CURSOR));
         let (resources, string) = (AtomEnum::RESOURCE_MANAGER, AtomEnum::STRING);
+        let before = self.c.get_property(false, self.root, resources, string, 0, RESOURCES)?.reply()?.value;
+        let text = with_scale(&String::from_utf8_lossy(&before), scale);
         self.c.change_property8(PropMode::REPLACE, self.root, resources, string, text.as_bytes())?;
         let [owned, name] = [self.atoms._XSETTINGS_S0, self.atoms._XSETTINGS_SETTINGS];
         let bytes = settings(scale, self.serial);
@@ -35,6 +38,16 @@ impl Wm {
         self.serial += 1;
         Ok(self.c.flush()?)
     }
+}
+
+/// The user's resources, with those of the scale.
+fn with_scale(resources: &str, scale: Scale) -> String {
+    let ours =
+        |line: &&str| ["Xft.dpi:", "Xcursor.size:"].iter().any(|name| line.trim_start().starts_with(name));
+    let mut text: String =
+        resources.lines().filter(|line| !ours(line)).flat_map(|line| [line, "\n"]).collect();
+    text += &format!("Xft.dpi:\t{}\nXcursor.size:\t{}\n", scale.length(DPI), scale.length(CURSOR));
+    text
 }
 
 /// The property `_XSETTINGS_SETTINGS`, in this machine's byte order.
@@ -67,6 +80,14 @@ fn settings(scale: Scale, serial: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_users_resources_stay() {
+        let text = with_scale("XTerm*background: black\nXft.dpi: 96\n! a remark", Scale(240));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, ["XTerm*background: black", "! a remark", "Xft.dpi:\t192", "Xcursor.size:\t48"]);
+        assert_eq!(with_scale(&text, Scale(240)), text);
+    }
 
     #[test]
     fn settings_are_laid_out_as_their_readers_expect() {

@@ -132,11 +132,23 @@ impl Window {
         if scale == Scale::ONE {
             return self;
         }
+        let ([left, right, top, bottom], whole) = (self.extents, self.place.size());
         self.place = scale.logical_rect(self.place);
-        self.extents = self.extents.map(|v| if v == 0 { 0 } else { scale.logical_length(v) });
+        // What is left of the whole is around the window itself: each rounded alone they would not add up.
+        let around = |whole: u32, logical: u32, first: u32, second: u32| {
+            let inner = scale.logical_length(whole.saturating_sub(first + second).max(1));
+            let more = if first + second == 0 { 0 } else { logical.saturating_sub(inner) };
+            let first = scale.logical_length(first).min(more);
+            (first, more - first)
+        };
+        let (left, right) = around(whole.width, self.place.width, left, right);
+        let (top, bottom) = around(whole.height, self.place.height, top, bottom);
+        self.extents = [left, right, top, bottom];
+        let even = |size: Size| scale.size(scale.logical_size(size)) == size;
+        let steps = scale.is_whole() && even(self.sizes[2]) && even(self.sizes[3]);
         self.sizes = self.sizes.map(|size| scale.logical_size(size));
-        if !scale.is_whole() {
-            // A step of whole pixels is none of logical ones.
+        if !steps {
+            // A step of these pixels is none of whole logical ones.
             (self.sizes[2], self.sizes[3]) = Default::default();
         }
         self.shape =
@@ -403,6 +415,29 @@ fn premultiplied(argb: u32) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_and_what_is_around_it_add_up_at_every_scale() {
+        for scale in [120, 150, 180, 210, 240, 300, 360].map(Scale) {
+            for extents in [[0, 0, 0, 0], [25, 25, 20, 31], [1, 0, 0, 1], [26, 26, 23, 29]] {
+                for side in 1..500 {
+                    let own = Size::new(scale.length(side), scale.length(2 * side));
+                    let [left, right, top, bottom] = extents;
+                    let place = Rect::new(5, 5, own.width + left + right, own.height + top + bottom);
+                    let window = Window { extents, ..Window::new(1, false, place) }.logical(scale);
+                    let [left, right, top, bottom] = window.extents;
+                    let inner = (window.place.width - left - right, window.place.height - top - bottom);
+                    assert_eq!(inner, (side, 2 * side), "{scale:?} {extents:?}");
+                }
+            }
+        }
+        let steps = |scale, step| {
+            let sizes = [Size::default(), Size::default(), Size::default(), Size::new(step, 2 * step)];
+            Window { sizes, ..Window::new(1, false, Rect::default()) }.logical(Scale(scale)).sizes[3]
+        };
+        assert_eq!((steps(240, 6), steps(240, 7)), (Size::new(3, 6), Size::default()));
+        assert_eq!((steps(120, 7), steps(180, 6)), (Size::new(7, 14), Size::default()));
+    }
 
     #[test]
     fn icons_are_cut_from_their_list_and_chosen_by_size() {

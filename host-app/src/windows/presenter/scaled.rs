@@ -67,14 +67,21 @@ impl Scaled {
                 let (x, y) = (scale.logical(x), scale.logical(y));
                 HostEvent::Input(InputEvent::PointerMotion { time_ms, x, y })
             }
+            HostEvent::Input(InputEvent::PointerRelative { time_us, delta, unaccelerated }) => {
+                let [delta, unaccelerated] =
+                    [delta, unaccelerated].map(|(x, y)| (scale.logical(x), scale.logical(y)));
+                HostEvent::Input(InputEvent::PointerRelative { time_us, delta, unaccelerated })
+            }
             HostEvent::Outputs => {
                 self.read_outputs();
                 if self.scale != scale {
-                    // Windows keep their pixels, which are another size now.
+                    // Windows keep their pixels, which are another size and place now.
                     for (window, known) in &self.windows {
                         if let Some(states) = known.states {
                             let (window, size) = (*window, self.scale.logical_size(known.pixels));
                             out.push(HostEvent::Configured { window, size, states });
+                            let at = self.scale.logical_point(self.desktop.origin(window));
+                            out.push(HostEvent::Moved { window, at });
                         }
                     }
                 }
@@ -98,8 +105,11 @@ impl Scaled {
     }
 
     fn popup(&mut self, window: SurfaceId, look: PopupLook) -> PopupLook {
-        let area = self.scale.rect(look.area);
-        self.windows.insert(window, Known { pixels: area.size(), states: None });
+        let at = self.scale.point(Point::new(look.area.x, look.area.y));
+        // Its size does not depend on its place, or it would not be what its content has.
+        let pixels = self.scale.size(look.area.size());
+        let area = Rect::new(at.x, at.y, pixels.width, pixels.height);
+        self.windows.insert(window, Known { pixels, states: None });
         PopupLook { area, ..look }
     }
 }

@@ -1,5 +1,7 @@
 //! Pointer images: by name through `wp_cursor_shape_v1` or from the theme, the guest's own in shared memory.
 
+use std::collections::BTreeMap;
+
 use inlay_protocol::geometry::{Point, Size};
 use wayland_client::protocol::wl_buffer::{self, WlBuffer};
 use wayland_client::protocol::wl_pointer::WlPointer;
@@ -17,6 +19,8 @@ use super::globals::Globals;
 
 /// Pixels of the theme's cursors where the user set none (`XCURSOR_SIZE`).
 const SIZE: u32 = 24;
+/// Scales of themes that are read.
+const MOST: u32 = 4;
 /// What `XCURSOR_SIZE` may be.
 const LARGEST: u32 = 256;
 /// Names that `wp_cursor_shape_v1` has in its first version, in the order of its numbers from 1.
@@ -27,8 +31,8 @@ const SHAPES: usize = 34;
 pub struct Cursor {
     surface: WlSurface,
     shapes: Option<WpCursorShapeDeviceV1>,
-    /// Where shapes are not offered; with the scale that it was read for.
-    theme: Option<(CursorTheme, u32)>,
+    /// Where shapes are not offered, by the scale that they were read for: a theme is never freed.
+    themes: BTreeMap<u32, CursorTheme>,
     connection: Connection,
     image: Image,
     /// The name of the image over a frame of ours, while the pointer is there.
@@ -40,7 +44,7 @@ impl Cursor {
         Self {
             surface: globals.compositor.create_surface(handle, ()),
             shapes: None,
-            theme: None,
+            themes: BTreeMap::new(),
             connection: connection.clone(),
             image: Image::Named("default".to_owned()),
             on_frame: "default",
@@ -108,18 +112,20 @@ impl State {
             shapes.set_shape(serial, Shape::try_from(number).unwrap_or(Shape::Default));
             return Ok(());
         }
-        let scale = self.pointer.inside.map_or(1, |(window, _)| self.scale(window).div_ceil(120).max(1));
+        let under = self.pointer.inside.map(|(window, _)| window);
+        let window = under.or_else(|| self.pointer.frame.as_ref().map(|on| on.window));
+        let scale = window.map_or(1, |window| self.scale(window).div_ceil(120).clamp(1, MOST));
         let cursor = &mut self.cursor;
-        if cursor.theme.as_ref().is_none_or(|(_, of)| *of != scale) {
+        if !cursor.themes.contains_key(&scale) {
             let shm = self.globals.shm.clone();
             let set = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
             let size = set("XCURSOR_SIZE").and_then(|size| size.parse().ok()).unwrap_or(SIZE);
             let name = set("XCURSOR_THEME").unwrap_or_else(|| "default".to_owned());
             let theme =
                 CursorTheme::load_from_name(&cursor.connection, shm, &name, size.min(LARGEST) * scale)?;
-            cursor.theme = Some((theme, scale));
+            cursor.themes.insert(scale, theme);
         }
-        let Some((theme, _)) = &mut cursor.theme else { return Ok(()) };
+        let Some(theme) = cursor.themes.get_mut(&scale) else { return Ok(()) };
         let name = CURSORS.get(at).copied().unwrap_or("default");
         let known = if theme.get_cursor(name).is_some() { name } else { older_cursor(name) };
         let Some(image) = theme.get_cursor(known).filter(|cursor| cursor.image_count() > 0) else {
