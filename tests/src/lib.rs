@@ -9,6 +9,7 @@ pub mod client;
 pub mod echo;
 pub mod nested;
 pub mod pattern;
+pub mod sway;
 
 /// What tests keep outside the checkout.
 fn folder() -> Result<PathBuf> {

@@ -26,6 +26,7 @@ pub const HEADLESS: &[&str] =
 
 /// Apps and tools of the tests.
 pub const TESTS: &[&str] = &[
+    "adwaita-icon-theme",
     "busybox-static",
     "iproute2",
     "kwin-wayland",

@@ -12,11 +12,13 @@
 //! Scale: X11 knows pixels only. Its screen has those of the host's sharpest monitor, and apps are told how many an inch has
 //! (`wm/settings.rs`); the window manager's thread counts pixels, all here is logical.
 
+mod place;
 mod say;
 mod server;
 mod shell;
 mod wm;
 
+pub use place::{configure, place, rescale};
 pub use say::say_changed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{Act, Icon, Popup, Request, States, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Icon, Popup, Request, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
-use inlay_protocol::limits;
 use inlay_protocol::scale::Scale;
 use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::calloop::channel::Event as ChannelEvent;
@@ -36,10 +37,10 @@ use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor;
 
 use crate::agent::Agent;
-use crate::export::state;
 use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
+use place::{inner, within};
 use wm::{Association, Kind, Manager, News, Order, Window, Xid};
 
 /// The role of Xwayland's surfaces.
@@ -265,18 +266,6 @@ impl X11 {
     }
 }
 
-/// What the app calls its window, without what it draws around it.
-fn inner(window: &Window) -> Rect {
-    within(window.place.size(), window.extents)
-}
-
-fn within(whole: Size, [left, right, top, bottom]: [u32; 4]) -> Rect {
-    let edge = |v: u32| i32::try_from(v).unwrap_or(0);
-    let width = whole.width.saturating_sub(left + right).max(1);
-    let height = whole.height.saturating_sub(top + bottom).max(1);
-    Rect::new(edge(left), edge(top), width, height)
-}
-
 /// The first client waits at the display's socket, or the pause after a failure is over.
 pub fn ready(agent: &mut Agent) {
     let (Some(display), None) = (&agent.x11.display, &agent.x11.server) else { return };
@@ -499,78 +488,6 @@ fn act_asked(agent: &mut Agent, id: Xid, act: Act) {
             acts.push(act);
         }
         _ => tracing::debug!(window = id, "too many windows ask for something before they are mapped"),
-    }
-}
-
-/// `xdg_toplevel.configure`, for an X11 window. `false` when the surface shows none.
-pub fn configure(
-    agent: &mut Agent,
-    surface: SurfaceId,
-    serial: u32,
-    size: Option<Size>,
-    states: States,
-) -> bool {
-    let scale = agent.x11.scale;
-    let Some((id, window)) = agent.x11.window_mut(surface) else { return false };
-    let now = inner(&window.now).size();
-    window.asked = Some((serial, size.unwrap_or(now)));
-    let whole = size.map(|s| in_pixels(scale.size(s), window.pixels.extents));
-    agent.x11.order(Order::Configure { window: id, size: whole, states });
-    if size.is_none_or(|s| s == now) {
-        // Nothing will be drawn for it.
-        agent.surfaces.mark(surface);
-    }
-    true
-}
-
-/// The host tells where a window is.
-pub fn place(agent: &mut Agent, surface: SurfaceId, at: Point) {
-    let scale = agent.x11.scale;
-    let Some((id, window)) = agent.x11.window_mut(surface) else { return };
-    window.at = Some(at);
-    let corner = corner(&window.pixels, scale.point(at));
-    agent.x11.order(Order::Move(id, corner));
-}
-
-/// Where a window begins whose own part begins at `inner`, in pixels.
-fn corner(window: &Window, inner: Point) -> Point {
-    let [left, _, top, _] = window.extents.map(u32::cast_signed);
-    Point::new(inner.x.saturating_sub(left), inner.y.saturating_sub(top))
-}
-
-/// The whole of a window whose own part has this size, in pixels.
-fn in_pixels(inner: Size, [left, right, top, bottom]: [u32; 4]) -> Size {
-    let side = |inner: u32, more: u32| inner.saturating_add(more).min(limits::DIMENSION);
-    Size::new(side(inner.width, left + right), side(inner.height, top + bottom))
-}
-
-/// The host's monitors may have another scale: apps draw at that of the sharpest.
-pub fn rescale(agent: &mut Agent, scale: Scale) {
-    let x11 = &mut agent.x11;
-    let before = std::mem::replace(&mut x11.scale, scale);
-    let Some(server) = x11.server.as_ref().filter(|_| before != scale) else { return };
-    if let Some(app) = server.client.get_data::<AppState>() {
-        app.compositor.set_client_scale(f64::from(scale.0) / 120.0);
-    }
-    x11.order(Order::Scale(scale));
-    let mut orders = Vec::new();
-    for (id, window) in &mut x11.windows {
-        if !window.now.override_redirect {
-            // It stays where and as large as the host has it.
-            let size = window.asked.map_or(inner(&window.now).size(), |(_, size)| size);
-            let whole = in_pixels(scale.size(size), window.pixels.extents);
-            let moved = window.at.map(|at| Order::Move(*id, corner(&window.pixels, scale.point(at))));
-            orders.extend(moved.into_iter().chain([Order::Resize(*id, whole)]));
-        }
-        window.now = window.pixels.clone().logical(scale);
-    }
-    orders.into_iter().for_each(|order| x11.order(order));
-    x11.changed.extend(x11.windows.keys());
-    for surface in agent.surfaces.iter_mut() {
-        compositor::with_states(&surface.wl, |states| state::set_pixel_scale(states, scale));
-    }
-    for id in agent.x11.by_surface.keys() {
-        agent.surfaces.mark(*id);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -39,8 +38,6 @@ const ROWS: [(u32, &str); 4] =
 const SHIFTED: [(char, char); 4] = [('>', '.'), ('_', '-'), ('"', '\''), ('$', '4')];
 const KEY_SPACE: u32 = 57;
 const KEY_LEFTSHIFT: u32 = 42;
-/// Whom it runs as: it refuses to run as root.
-const NOBODY: u32 = 65534;
 
 /// The desktop.
 #[derive(Debug)]
@@ -72,22 +69,7 @@ impl Sway {
             extent = (extent.0.max(x + width / scale), extent.1.max(height / scale));
         }
         std::fs::write(&config, text).unwrap();
-        let mut command = if rustix::process::getuid().is_root() {
-            chown(runtime.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-            chown(&config, Some(NOBODY), Some(NOBODY)).unwrap();
-            let id = NOBODY.to_string();
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "sway"]);
-            command
-        } else {
-            Command::new("sway")
-        };
-        command.arg("--config").arg(&config);
-        command.env("XDG_RUNTIME_DIR", runtime.path()).env("HOME", runtime.path());
-        command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
-        command.env("WLR_HEADLESS_OUTPUTS", monitors.len().to_string());
-        command.env("WLR_LIBINPUT_NO_DEVICES", "1").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = inlay_tests::sway::command(runtime.path(), &config, monitors.len()).unwrap();
         let sway = Self { _process: Process::spawn(&mut command), runtime, extent };
         eventually("sway", || UnixStream::connect(sway.socket()).ok());
         sway

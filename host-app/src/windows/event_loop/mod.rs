@@ -133,7 +133,7 @@ impl Loop {
             self.strangers_speak();
             self.agent_speaks();
             self.tick();
-            let open = self.session.as_ref().map_or(0, Session::open_windows);
+            let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             if self.heap.windows(open, Instant::now()) {
                 self.renderer.give_back();
                 heap::give_back();

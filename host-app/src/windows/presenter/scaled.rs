@@ -241,3 +241,59 @@ impl Presenter for Scaled {
         self.desktop.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::presenter::headless::Headless;
+    use inlay_protocol::display::PopupKind;
+
+    const WINDOW: SurfaceId = SurfaceId(4);
+
+    fn scaled(scale: u32) -> Scaled {
+        Scaled { scale: Scale(scale), ..Scaled::new(Box::new(Headless::default())) }
+    }
+
+    #[test]
+    fn a_popup_has_the_pixels_of_its_size_wherever_it_is() {
+        let mut scaled = scaled(150);
+        for x in 0..20 {
+            let area = Rect::new(x, 3 * x, 201, 99);
+            let kind = PopupKind::Menu;
+            let pixels = scaled.popup(WINDOW, PopupLook { parent: SurfaceId(1), area, kind }).area.size();
+            assert_eq!(pixels, Scale(150).size(area.size()));
+            assert_eq!(scaled.begin_frame(WINDOW, area.size(), true), Some(pixels), "at {x}");
+        }
+    }
+
+    #[test]
+    fn what_the_desktop_tells_is_logical() {
+        let mut scaled = scaled(240);
+        let pixels = Size::new(401, 300);
+        scaled.windows.insert(WINDOW, Known { pixels: Size::default(), states: None });
+        let states = States::default();
+        let mut out = Vec::new();
+        scaled.logical_event(HostEvent::Configured { window: WINDOW, size: pixels, states }, &mut out);
+        let (delta, unaccelerated) = ((10.0, -4.0), (5.0, 1.0));
+        let moved = InputEvent::PointerRelative { time_us: 1, delta, unaccelerated };
+        scaled.logical_event(HostEvent::Input(moved), &mut out);
+        scaled.logical_event(HostEvent::Moved { window: WINDOW, at: Point::new(-7, 30) }, &mut out);
+        let (delta, unaccelerated) = ((5.0, -2.0), (2.5, 0.5));
+        let size = Size::new(201, 150);
+        assert_eq!(
+            out,
+            [
+                HostEvent::Configured { window: WINDOW, size, states },
+                HostEvent::Input(InputEvent::PointerRelative { time_us: 1, delta, unaccelerated }),
+                HostEvent::Moved { window: WINDOW, at: Point::new(-3, 15) },
+            ]
+        );
+        assert_eq!(scaled.begin_frame(WINDOW, size, true), Some(pixels), "all of its pixels");
+        // Another scale: the same pixels are another size, at another place.
+        out.clear();
+        scaled.logical_event(HostEvent::Outputs, &mut out);
+        let told = |event: &HostEvent| matches!(event, HostEvent::Configured { size, .. } if *size == pixels);
+        assert!(out.iter().any(told) && out.iter().any(|e| matches!(e, HostEvent::Moved { .. })), "{out:?}");
+        assert_eq!(out.last(), Some(&HostEvent::Outputs));
+    }
+}

@@ -271,10 +271,10 @@ impl Session {
         self.windows.get(&self.scene.root(surface)).is_none_or(|w| w.visible)
     }
 
-    /// How many windows are open.
+    /// How many toplevels are open.
     #[must_use]
-    pub fn open_windows(&self) -> usize {
-        self.windows.values().filter(|window| window.is_open()).count()
+    pub fn open_toplevels(&self) -> usize {
+        self.windows.values().filter(|w| w.is_open() && matches!(w.role, Role::Toplevel(_))).count()
     }
 
     /// Whether the next tick has something to do, and whether only hidden windows wait.

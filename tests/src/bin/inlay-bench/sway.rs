@@ -1,10 +1,9 @@
 //! A Wayland desktop on which a window is dragged larger and smaller: frames of a new size that are shown, through Inlay and without.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,8 +13,6 @@ use super::local::{self, Client, Process, eventually, program};
 /// How long a window is resized, and the pause between two sizes: a pointer's rate.
 const STORM: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(8);
-/// Whom sway runs as where this is root: it refuses to run as that.
-const NOBODY: u32 = 65534;
 const CONFIG: &str = "output * mode 1600x1000\ndefault_border none\nfor_window [title=.*] floating enable\n";
 
 /// Headless sway.
@@ -31,19 +28,7 @@ impl Sway {
         let runtime = tempfile::Builder::new().prefix("inlay-bench-sway-").tempdir_in("/tmp")?;
         let config = runtime.path().join("config");
         std::fs::write(&config, CONFIG)?;
-        let mut command = Command::new("sway");
-        if rustix::process::getuid().is_root() {
-            chown(runtime.path(), Some(NOBODY), Some(NOBODY))?;
-            chown(&config, Some(NOBODY), Some(NOBODY))?;
-            let id = NOBODY.to_string();
-            command = Command::new("setpriv");
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "sway"]);
-        }
-        command.arg("--config").arg(&config);
-        command.env("XDG_RUNTIME_DIR", runtime.path()).env("HOME", runtime.path());
-        command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
-        command.env("WLR_LIBINPUT_NO_DEVICES", "1").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = inlay_tests::sway::command(runtime.path(), &config, 1)?;
         let process = Process(command.spawn().context("sway")?);
         let commands = eventually("sway", || {
             let names = std::fs::read_dir(runtime.path()).ok()?.flatten();
