@@ -12,7 +12,7 @@ use inlay_protocol::geometry::Rect;
 use inlay_protocol::handshake::{Capabilities, Hello, Welcome};
 use inlay_protocol::limits;
 use inlay_protocol::memory::Notice;
-use inlay_protocol::stream::{Input, Output};
+use inlay_protocol::stream::{Chunk, Input, Output};
 
 /// Requests of the agent.
 pub fn display_requests(data: &[u8]) {
@@ -37,13 +37,14 @@ pub fn control(data: &[u8]) {
     }
 }
 
-/// Streams of programs, the memory channel, handshakes.
+/// Streams of programs and of what is pasted, the memory channel, handshakes.
 pub fn streams(data: &[u8]) {
     let Some((family, bytes)) = data.split_first() else { return };
-    match family % 4 {
+    match family % 5 {
         0 => drop(messages::<Input>(bytes)),
         1 => drop(messages::<Output>(bytes)),
         2 => drop(messages::<Notice>(bytes)),
+        3 => drop(messages::<Chunk>(bytes)),
         _ => handshake(bytes),
     }
 }

@@ -17,6 +17,7 @@ use smithay::reexports::wayland_server::DisplayHandle;
 use crate::apps::Apps;
 use crate::channel::{Address, Link, LinkError};
 use crate::cursor::{self, CursorState};
+use crate::exchange::{self, Exchange};
 use crate::export::{self, Counted};
 use crate::handlers::Protocols;
 use crate::handlers::output::Outputs;
@@ -102,6 +103,8 @@ pub struct Agent {
     pub apps: Apps,
     /// X11 apps.
     pub x11: X11,
+    /// What is copied and pasted.
+    pub exchange: Exchange,
     /// Set when the agent is to end.
     pub end: Option<End>,
     watches: [Watch; 2],
@@ -145,6 +148,7 @@ impl Agent {
             control: Link::new(Role::Control, settings.control.clone(), Capabilities::default()),
             apps: Apps::default(),
             x11,
+            exchange: Exchange::default(),
             end: None,
             watches: Default::default(),
             started: now,
@@ -195,6 +199,7 @@ impl Agent {
                 self.judge(source, result);
             }
             Source::Exec(id) => crate::exec::ready(self, id),
+            Source::Transfer(id) => exchange::ready(self, id),
             Source::X11 => x11::ready(self),
         }
     }
@@ -215,6 +220,7 @@ impl Agent {
         if self.display.ready()? {
             tracing::info!(address = %self.display.address(), "display session");
             self.surfaces.mark_all();
+            exchange::up(self);
         }
         while let Some(event) = self.display.next_message::<Event>()? {
             display::handle(self, event);
@@ -258,6 +264,7 @@ impl Agent {
         self.recycler.disconnected();
         self.cursor.disconnected();
         inject::disconnected(self);
+        exchange::disconnected(self);
         windows::configure_waiting(self);
         self.next_idle_frame = Instant::now() + IDLE_FRAME;
     }
@@ -267,6 +274,7 @@ impl Agent {
         let now = Instant::now();
         self.attempt(now);
         crate::exec::turn(self, now);
+        exchange::turn(self, now);
         crate::apps::turn(self, now);
         if !self.display.is_up() && now >= self.next_idle_frame {
             self.next_idle_frame = now + IDLE_FRAME;
@@ -289,7 +297,7 @@ impl Agent {
         let no_pool = self.surfaces.is_any_dirty() && self.display.is_up() && !self.recycler.is_ready();
         let pool = no_pool.then_some(now + POOL_PAUSE);
         let [exec, apps, x11] = [crate::exec::due(self), crate::apps::due(self), x11::due(self)];
-        let due = [self.display.due(), self.control.due(), idle, pool, exec, apps, x11];
+        let due = [self.display.due(), self.control.due(), idle, pool, exec, apps, x11, exchange::due(self)];
         due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -312,6 +320,7 @@ impl Agent {
             watch.set(&self.loop_handle, source, link.wish());
         }
         crate::exec::watch(self);
+        exchange::watch(self);
         x11::watch(self, Instant::now());
     }
 }

@@ -267,6 +267,11 @@ impl Link {
         Ok(())
     }
 
+    /// The connection, while the link is up.
+    pub fn connection_mut(&mut self) -> Option<&mut Connection> {
+        if let State::Up(connection) = &mut self.state { Some(connection) } else { None }
+    }
+
     /// Bytes that wait to be written.
     #[must_use]
     pub fn waiting(&self) -> usize {

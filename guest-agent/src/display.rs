@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::handlers::{output, shortcuts, xdg_shell};
 use crate::surface::{Shown, Surface, root_of};
 use crate::windows::Stage;
-use crate::{export, inject, x11};
+use crate::{exchange, export, inject, x11};
 
 /// Handles one event.
 pub fn handle(agent: &mut Agent, event: Event) {
@@ -70,6 +70,11 @@ pub fn handle(agent: &mut Agent, event: Event) {
         }
         Event::Constrained { surface, held } => inject::constraint::answered(agent, surface, held),
         Event::ShortcutsInhibited { surface, inhibited } => shortcuts::answered(agent, surface, inhibited),
+        Event::Offer(offer) => exchange::host_offers(agent, offer),
+        Event::Fetch { stream, selection, serial, kind } => {
+            exchange::host_fetches(agent, stream, (selection, serial, &kind));
+        }
+        Event::Stream { transfer, stream } => exchange::host_answers(agent, transfer, stream),
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));

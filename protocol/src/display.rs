@@ -13,6 +13,7 @@ use crate::framing::{Invalid, Message};
 use crate::geometry::{Point, Rect, RectF, Size};
 use crate::input::InputEvent;
 use crate::limits;
+use crate::selection::{Offer, Selection, check_type};
 
 /// A `wl_surface` of the guest. Given by the agent, never 0, not used again within a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -509,6 +510,19 @@ pub enum Request {
         /// How; `None` lets it go.
         how: Option<Constraint>,
     },
+    /// What an app of the guest has to give; without types nobody has.
+    Offer(Offer),
+    /// An app of the guest pastes what the host offered; [`Event::Stream`] answers.
+    Fetch {
+        /// Given by the agent, not used again within a connection.
+        transfer: u64,
+        /// What is pasted.
+        selection: Selection,
+        /// The offer that the app saw.
+        serial: u64,
+        /// The type, one of the offer's.
+        kind: String,
+    },
 }
 
 /// How a pointer is held.
@@ -669,6 +683,27 @@ pub enum Event {
         /// Whether it has them.
         inhibited: bool,
     },
+    /// What the host has to give to apps of the guest; without types nobody has.
+    Offer(Offer),
+    /// Somebody on the host pastes what the agent offered: it opens this stream and sends the data
+    /// ([`Chunk`](crate::stream::Chunk)).
+    Fetch {
+        /// The one-time id of the stream.
+        stream: [u8; 16],
+        /// What is pasted.
+        selection: Selection,
+        /// The offer that was seen.
+        serial: u64,
+        /// The type, one of the offer's.
+        kind: String,
+    },
+    /// Answer to [`Request::Fetch`]: the data comes on this stream, once the agent opened it.
+    Stream {
+        /// Which.
+        transfer: u64,
+        /// The one-time id of the stream; none when there is nothing to be had.
+        stream: Option<[u8; 16]>,
+    },
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -715,6 +750,8 @@ impl Message for Request {
             Self::Act { act: Act::WindowMenu(at), .. } => Invalid::unless(at.is_sane(), "window menu"),
             Self::Cursor(Cursor::Named(name)) => Invalid::unless(name.len() <= 64, "cursor name"),
             Self::Cursor(Cursor::Surface { hotspot, .. }) => Invalid::unless(hotspot.is_sane(), "hotspot"),
+            Self::Offer(offer) => offer.check(),
+            Self::Fetch { kind, .. } => check_type(kind),
             Self::DestroyBuffer { .. }
             | Self::DestroySurface { .. }
             | Self::RoleGone { .. }
@@ -749,6 +786,8 @@ impl Message for Event {
             Self::ConfigurePopup { area, .. } => Invalid::unless(area.is_sane(), "popup area"),
             Self::Input(event) => event.check(),
             Self::Place { at, .. } => Invalid::unless(at.is_sane(), "window place"),
+            Self::Offer(offer) => offer.check(),
+            Self::Fetch { kind, .. } => check_type(kind),
             Self::Shown { outputs, scale_120, .. } => {
                 let known = outputs.iter().all(|at| usize::from(*at) < limits::OUTPUTS);
                 Invalid::unless(known && outputs.len() <= limits::OUTPUTS, "outputs of a window")?;
@@ -763,6 +802,7 @@ impl Message for Event {
             | Self::Refresh { .. }
             | Self::Constrained { .. }
             | Self::ShortcutsInhibited { .. }
+            | Self::Stream { .. }
             | Self::QueryCounters => Ok(()),
         }
     }

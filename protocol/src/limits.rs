@@ -49,5 +49,11 @@ pub const ARGUMENTS: usize = 4096;
 pub const ARGUMENT_BYTES: usize = 256 * 1024;
 /// Bytes of one chunk of a stream.
 pub const CHUNK: usize = 64 * 1024;
+/// Types in one offer of a selection.
+pub const TYPES: usize = 128;
+/// Bytes of the name of a type.
+pub const TYPE: usize = 256;
+/// Transfers of selections at once, each way.
+pub const TRANSFERS: usize = 32;
 /// Page runs of one resource.
 pub const PAGE_RUNS: usize = 300_000;

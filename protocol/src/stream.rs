@@ -1,7 +1,8 @@
 //! Bulk streams: one connection for one transfer, opened by the agent with the one-time id that the host gave it.
 //!
-//! An exec stream carries [`Input`] to the program and [`Output`] from it; [`Output::Exited`] is its last message. The
-//! socket's own flow control is the back-pressure.
+//! An exec stream carries [`Input`] to the program and [`Output`] from it; [`Output::Exited`] is its last message. A stream of
+//! pasted data carries [`Chunk`]s one way; [`Chunk::End`] is the last, and who got it closes the stream. The socket's own flow
+//! control is the back-pressure.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,52 @@ pub enum Output {
     Stderr(Vec<u8>),
     /// It ended, and all its output is sent.
     Exited(Exit),
+}
+
+/// A piece of what is pasted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Chunk {
+    /// The next bytes, at most [`limits::CHUNK`].
+    Data(#[serde(with = "bytes")] Vec<u8>),
+    /// That was all. A stream that ends without it was cut off.
+    End,
+}
+
+/// Bytes as one piece: serde takes a list of numbers apart.
+mod bytes {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
+}
+
+impl Message for Chunk {
+    const LIMIT: usize = limits::CHUNK + 64;
+
+    fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Data(bytes) => Invalid::unless(bytes.len() <= limits::CHUNK, "chunk"),
+            Self::End => Ok(()),
+        }
+    }
 }
 
 impl Message for Input {

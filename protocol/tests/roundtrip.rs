@@ -10,13 +10,30 @@ use inlay_protocol::handshake::{Hello, Welcome};
 use inlay_protocol::input::{AxisSource, InputEvent, Modifiers, Scroll};
 use inlay_protocol::limits;
 use inlay_protocol::memory::{Notice, Region, Run};
-use inlay_protocol::stream::{Input, Output};
+use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::stream::{Chunk, Input, Output};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 fn surface() -> impl Strategy<Value = SurfaceId> {
     any::<u32>().prop_map(SurfaceId)
+}
+
+fn selection() -> impl Strategy<Value = Selection> {
+    prop::sample::select(Selection::ALL.to_vec())
+}
+
+fn kind() -> impl Strategy<Value = String> {
+    "[a-z]{1,8}/[a-z.;=-]{1,20}"
+}
+
+fn offer() -> impl Strategy<Value = Offer> {
+    (selection(), any::<u64>(), vec(kind(), 0..5)).prop_map(|(selection, serial, types)| Offer {
+        selection,
+        serial,
+        types,
+    })
 }
 
 fn point() -> impl Strategy<Value = Point> {
@@ -159,6 +176,10 @@ fn request() -> impl Strategy<Value = Request> {
             })
         }),
         Just(Request::SayAgain),
+        offer().prop_map(Request::Offer),
+        (any::<u64>(), selection(), any::<u64>(), kind()).prop_map(|(transfer, selection, serial, kind)| {
+            Request::Fetch { transfer, selection, serial, kind }
+        }),
     ]
 }
 
@@ -203,6 +224,11 @@ fn event() -> impl Strategy<Value = Event> {
         surface().prop_map(|surface| Event::Kill { surface }),
         (surface(), point()).prop_map(|(surface, at)| Event::Place { surface, at }),
         (surface(), any::<bool>()).prop_map(|(surface, held)| Event::Constrained { surface, held }),
+        offer().prop_map(Event::Offer),
+        (any::<[u8; 16]>(), selection(), any::<u64>(), kind())
+            .prop_map(|(stream, selection, serial, kind)| Event::Fetch { stream, selection, serial, kind }),
+        (any::<u64>(), option::of(any::<[u8; 16]>()))
+            .prop_map(|(transfer, stream)| Event::Stream { transfer, stream }),
         (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
             .prop_map(|(surface, outputs, scale_120)| Event::Shown { surface, outputs, scale_120 }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
@@ -266,6 +292,8 @@ proptest! {
     #[test]
     fn streams_and_memory_come_back(bytes in vec(any::<u8>(), 0..2000), runs in vec(any::<(u64, u64)>(), 0..50)) {
         comes_back(&Input::Stdin(bytes.clone()))?;
+        comes_back(&Chunk::Data(bytes.clone()))?;
+        comes_back(&Chunk::End)?;
         comes_back(&Output::Stderr(bytes))?;
         let runs = runs.into_iter().map(|(addr, len)| Run { addr, len }).collect();
         comes_back(&Notice::Resource { id: 1, generation: 2, runs })?;
@@ -280,6 +308,7 @@ proptest! {
         survives::<Report>(&bytes);
         survives::<Input>(&bytes);
         survives::<Output>(&bytes);
+        survives::<Chunk>(&bytes);
         survives::<Notice>(&bytes);
     }
 
@@ -335,6 +364,17 @@ fn fields_out_of_their_limits_are_refused() {
         reposition: None,
     }));
     refused(buffer(u64::MAX));
+    let offer = |types| Request::Offer(Offer { selection: Selection::Clipboard, serial: 1, types });
+    refused(offer(vec!["a/b".to_owned(); limits::TYPES + 1]));
+    refused(offer(vec!["x".repeat(limits::TYPE + 1)]));
+    let fetch = |kind: &str| Request::Fetch {
+        transfer: 1,
+        selection: Selection::Primary,
+        serial: 1,
+        kind: kind.to_owned(),
+    };
+    refused(fetch(""));
+    refused(fetch("a/b\n"));
     let wild =
         InputEvent::PointerRelative { time_us: 0, delta: (0.0, f64::INFINITY), unaccelerated: (0.0, 0.0) };
     let bytes = framing::encode(&Event::Input(wild)).unwrap();

@@ -39,11 +39,14 @@ pub const TESTS: &[&str] = &[
     "lz4",
     "sway",
     "wev",
+    "wl-clipboard",
     "wlcs",
     "x11-xkb-utils",
+    "xclip",
     "xterm",
     "xwayland",
     "xz-utils",
+    "zenity",
 ];
 
 /// Peers that the benchmarks compare with.

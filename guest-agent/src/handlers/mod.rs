@@ -3,7 +3,6 @@
 pub mod activation;
 pub mod compositor;
 pub mod content_type;
-pub mod data_device;
 pub mod decoration;
 pub mod dialog;
 pub mod idle_inhibit;
@@ -11,6 +10,7 @@ pub mod output;
 pub mod positioner;
 pub mod presentation;
 pub mod seat;
+pub mod selection;
 pub mod shm;
 pub mod shortcuts;
 pub mod toplevel_icon;
@@ -21,8 +21,8 @@ pub mod xdg_shell;
 use std::collections::HashMap;
 
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_wm_base::XdgWmBase;
-use smithay::reexports::wayland_server::DisplayHandle;
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
+use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
 use smithay::wayland::content_type::ContentTypeState;
 use smithay::wayland::cursor_shape::CursorShapeManagerState;
@@ -34,7 +34,9 @@ use smithay::wayland::pointer_constraints::PointerConstraintsState;
 use smithay::wayland::presentation::PresentationState;
 use smithay::wayland::relative_pointer::RelativePointerManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
+use smithay::wayland::selection::ext_data_control::DataControlState as ExtDataControlState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
+use smithay::wayland::selection::wlr_data_control::DataControlState as WlrDataControlState;
 use smithay::wayland::shell::xdg::XdgShellState;
 use smithay::wayland::shell::xdg::decoration::XdgDecorationState;
 use smithay::wayland::shell::xdg::dialog::XdgDialogState;
@@ -59,6 +61,10 @@ pub struct Protocols {
     pub data_device: DataDeviceState,
     /// `zwp_primary_selection_device_manager_v1`.
     pub primary_selection: PrimarySelectionState,
+    /// `ext_data_control_manager_v1`.
+    pub ext_data_control: ExtDataControlState,
+    /// `zwlr_data_control_manager_v1`.
+    pub wlr_data_control: WlrDataControlState,
     /// `xdg_activation_v1`.
     pub activation: XdgActivationState,
     /// `zwp_keyboard_shortcuts_inhibit_manager_v1`.
@@ -82,13 +88,24 @@ impl Protocols {
     #[must_use]
     pub fn new(display: &DisplayHandle) -> Self {
         toplevel_icon::offer(display);
+        let primary_selection = PrimarySelectionState::new::<Agent>(display);
         Self {
             compositor: CompositorState::new_v6::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
             xdg_shell: XdgShellState::new::<Agent>(display),
             wm_bases: HashMap::new(),
             data_device: DataDeviceState::new::<Agent>(display),
-            primary_selection: PrimarySelectionState::new::<Agent>(display),
+            ext_data_control: ExtDataControlState::new::<Agent, _>(
+                display,
+                Some(&primary_selection),
+                is_no_x11,
+            ),
+            wlr_data_control: WlrDataControlState::new::<Agent, _>(
+                display,
+                Some(&primary_selection),
+                is_no_x11,
+            ),
+            primary_selection,
             activation: XdgActivationState::new::<Agent>(display),
             shortcuts: KeyboardShortcutsInhibitState::new::<Agent>(display),
             _content_type: ContentTypeState::new::<Agent>(display),
@@ -105,6 +122,11 @@ impl Protocols {
             _output: OutputManagerState::new_with_xdg_output::<Agent>(display),
         }
     }
+}
+
+/// Whether an app is one of Wayland: X11's have selections of their own.
+fn is_no_x11(client: &Client) -> bool {
+    client.get_data::<AppState>().is_some_and(|app| !app.xwayland)
 }
 
 /// What smithay keeps for each app.

@@ -26,9 +26,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{Act, Icon, Popup, Request, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
+use inlay_protocol::selection::Selection;
 use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::calloop::channel::Event as ChannelEvent;
 use smithay::reexports::wayland_protocols::xwayland::shell::v1::server::xwayland_shell_v1::XwaylandShellV1;
@@ -37,6 +39,7 @@ use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor;
 
 use crate::agent::Agent;
+use crate::exchange;
 use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
@@ -294,7 +297,7 @@ pub fn ready(agent: &mut Agent) {
     let turn = agent.x11.turn;
     let inserted = agent.loop_handle.insert_source(news, move |event, (), agent| {
         if let ChannelEvent::Msg(news) = event {
-            take(agent, turn, news);
+            hear(agent, turn, news);
         }
     });
     if let Err(error) = inserted {
@@ -302,6 +305,19 @@ pub fn ready(agent: &mut Agent) {
     }
     tracing::info!(pid = pid.as_raw_nonzero(), "Xwayland started");
     agent.x11.server = Some(Running { pid, client, manager, since: Instant::now(), turn });
+}
+
+/// Somebody else has this to give to X11 apps; nothing withdraws it.
+pub fn offer(agent: &Agent, selection: Selection, types: Vec<String>) {
+    agent.x11.order(Order::Offer(selection, types));
+}
+
+/// Fetches what an X11 app has.
+pub fn take(agent: &Agent, selection: Selection, kind: String, pipe: Pipe) {
+    if agent.x11.server.is_none() {
+        return pipe.cut_off();
+    }
+    agent.x11.order(Order::Take(selection, kind, pipe));
 }
 
 fn fail(agent: &mut Agent) {
@@ -319,6 +335,8 @@ pub fn ended(agent: &mut Agent, pid: Pid) {
     let x11 = &mut agent.x11;
     (x11.serials, x11.unpaired, x11.changed, x11.early) = Default::default();
     (x11.active, x11.dismiss) = (None, None);
+    exchange::x11_down(agent);
+    let x11 = &mut agent.x11;
     if server.since.elapsed() < SETTLED {
         fail(agent);
     } else {
@@ -358,10 +376,14 @@ pub fn turn(agent: &mut Agent) {
     }
 }
 
-fn take(agent: &mut Agent, turn: u64, news: News) {
+fn hear(agent: &mut Agent, turn: u64, news: News) {
     let Some(pid) = agent.x11.server.as_ref().filter(|s| s.turn == turn).map(|s| s.pid) else { return };
     match news {
-        News::Ready => tracing::info!("X11 apps are managed"),
+        News::Ready => {
+            tracing::info!("X11 apps are managed");
+            exchange::x11_up(agent);
+        }
+        News::Selection(news) => exchange::x11_did(agent, news),
         News::Window(window) => changed(agent, *window),
         News::Unmapped(id) => unmapped(agent, id),
         News::Act(id, Act::WindowMenu(at)) => {

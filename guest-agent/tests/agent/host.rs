@@ -297,6 +297,8 @@ impl Host {
             | Request::Cursor(_)
             | Request::Pong { .. }
             | Request::Constrain { .. }
+            | Request::Offer(_)
+            | Request::Fetch { .. }
             | Request::SayAgain => {}
         }
         self.requests.push(request);

@@ -14,6 +14,7 @@ mod buffers;
 mod corpus;
 mod dialogs;
 mod event_loop;
+mod exchange;
 mod focus;
 mod heap;
 mod memory;

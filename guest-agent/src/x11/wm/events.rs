@@ -16,7 +16,13 @@ fn rect(x: i16, y: i16, width: u16, height: u16) -> Rect {
 }
 
 impl Wm {
-    pub(super) fn event(&mut self, event: Event) -> Result<(), Fault> {
+    /// Takes an event: selections see it first, as they have windows of their own.
+    pub(super) fn take(&mut self, event: Event) -> Result<(), Fault> {
+        self.selections.event(&self.c, &event)?;
+        self.event(event)
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Fault> {
         match event {
             Event::CreateNotify(e) if e.parent == self.root => {
                 self.follow(e.window, e.override_redirect, rect(e.x, e.y, e.width, e.height))

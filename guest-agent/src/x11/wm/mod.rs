@@ -18,11 +18,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use inlay_exchange::pipe::Pipe;
+use inlay_exchange::x11::Selections;
 use inlay_protocol::display::{Act, States};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
+use inlay_protocol::selection::Selection;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use smithay::reexports::calloop::channel as calloop_channel;
 use x11rb::connection::Connection as _;
@@ -69,12 +72,14 @@ pub enum News {
     CloseAsked(Xid),
     /// It answered a ping.
     Pong(Xid, u32),
+    /// Apps copy or paste.
+    Selection(inlay_exchange::News),
     /// The server is gone, or no window manager can run on it.
     Ended,
 }
 
 /// From the agent to the window manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// A managed window goes to this place on the root window.
     Move(Xid, Point),
@@ -101,6 +106,10 @@ pub enum Order {
     Ping(Xid, u32),
     /// Its app is disconnected.
     Kill(Xid),
+    /// Somebody else has this to give to apps; nothing withdraws it.
+    Offer(Selection, Vec<String>),
+    /// What an app has is to be fetched.
+    Take(Selection, String, Pipe),
 }
 
 /// The agent's end of the window manager's thread, which ends when this is dropped.
@@ -176,6 +185,12 @@ struct Wm {
     /// Counts what was said of the scale.
     serial: u32,
     news: Vec<News>,
+    selections: Selections,
+}
+
+/// What is heard of windows of apps.
+fn heard() -> EventMask {
+    EventMask::PROPERTY_CHANGE | EventMask::FOCUS_CHANGE
 }
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -192,7 +207,7 @@ fn run(
     loop {
         for _ in 0..EVENTS {
             match wm.c.poll_for_event()? {
-                Some(event) => wm.event(event)?,
+                Some(event) => wm.take(event)?,
                 None => break,
             }
         }
@@ -204,17 +219,19 @@ fn run(
             }
         }
         wm.refresh()?;
+        wm.selections.turn(&wm.c)?;
+        wm.news.extend(wm.selections.news().into_iter().map(News::Selection));
         wm.c.flush()?;
         for piece in wm.news.drain(..) {
             news.send(piece)?;
         }
         // Replies and writes take events off the socket into the library's queue, where poll does not see them.
         if let Some(event) = wm.c.poll_for_event()? {
-            wm.event(event)?;
+            wm.take(event)?;
             continue;
         }
         let look_again = wm.windows.is_empty().then_some(IDLE);
-        if wait(&wm.c, wake, look_again) && wm.is_unused()? {
+        if wait(&wm.c, wake, &wm.selections, look_again) && wm.is_unused()? {
             tracing::info!("no X11 app is left");
             return Ok(());
         }
@@ -222,11 +239,18 @@ fn run(
 }
 
 /// Until the server or the agent has something; `true` when nothing came in that time.
-fn wait(c: &RustConnection, wake: &OwnedFd, most: Option<Duration>) -> bool {
-    let mut fds = [PollFd::new(c.stream(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-    let most = most.and_then(|most| Timespec::try_from(most).ok());
+fn wait(c: &RustConnection, wake: &OwnedFd, selections: &Selections, idle: Option<Duration>) -> bool {
+    let mut fds = vec![PollFd::new(c.stream(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+    for (fd, read, write) in selections.wishes() {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, read);
+        flags.set(PollFlags::OUT, write);
+        fds.push(PollFd::from_borrowed_fd(fd, flags));
+    }
+    let due = selections.due().map(|at| at.saturating_duration_since(Instant::now()));
+    let most = idle.into_iter().chain(due).min().and_then(|most| Timespec::try_from(most).ok());
     match poll(&mut fds, most.as_ref()) {
-        Ok(0) => return true,
+        Ok(0) => return idle.is_some() && due.is_none(),
         Ok(_) => {
             // Not blocking: nothing to read is no fault.
             let _ = rustix::io::read(wake.as_fd(), &mut [0; 8]);
@@ -253,6 +277,7 @@ impl Wm {
         let own = c.generate_id()?;
         let (only, none) = (WindowClass::INPUT_OUTPUT, &CreateWindowAux::new());
         c.create_window(depth, own, root, -1, -1, 1, 1, 0, only, x11rb::COPY_FROM_PARENT, none)?;
+        let selections = Selections::new(&c, root, heard())?;
         let mut wm = Self {
             c,
             atoms,
@@ -264,6 +289,7 @@ impl Wm {
             time: x11rb::CURRENT_TIME,
             serial: 0,
             news: Vec::new(),
+            selections,
         };
         // Before the first client can ask.
         wm.publish_scale(scale)?;
@@ -345,11 +371,12 @@ impl Wm {
 
     /// A window that was created, or came back to the root.
     fn follow(&mut self, id: Xid, override_redirect: bool, place: Rect) -> Result<(), Fault> {
-        if id == self.own || self.windows.len() >= WINDOWS {
+        let is_ours = |id: Xid| id & !self.c.setup().resource_id_mask == self.c.setup().resource_id_base;
+        if is_ours(id) || self.windows.len() >= WINDOWS {
             return Ok(());
         }
-        let mask = EventMask::PROPERTY_CHANGE | EventMask::FOCUS_CHANGE;
-        self.c.change_window_attributes(id, &ChangeWindowAttributesAux::new().event_mask(mask))?;
+        let aux = ChangeWindowAttributesAux::new().event_mask(heard());
+        self.c.change_window_attributes(id, &aux)?;
         self.c.shape_select_input(id, true)?;
         let entry = Entry {
             window: Window::new(id, override_redirect, place),

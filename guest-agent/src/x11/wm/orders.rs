@@ -27,6 +27,10 @@ impl Wm {
                 self.c.kill_client(window)?;
                 Ok(())
             }
+            Order::Offer(selection, types) => Ok(self.selections.offer(&self.c, selection, types)?),
+            Order::Take(selection, kind, pipe) => {
+                Ok(self.selections.take(&self.c, selection, &kind, pipe)?)
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use inlay_protocol::memory::Notice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::dialogs::Dialogs;
+use super::exchange::Exchange;
 use super::heap::{self, Heap};
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
@@ -53,6 +54,7 @@ pub struct Loop {
     presenter: Box<dyn Presenter>,
     renderer: Renderer,
     dialogs: Dialogs,
+    exchange: Exchange,
     last_tick: Instant,
     last_hidden_tick: Instant,
     interval: Duration,
@@ -89,6 +91,7 @@ impl Loop {
             presenter,
             renderer,
             dialogs: Dialogs::default(),
+            exchange: Exchange::new(options.memory_socket.is_none()),
             last_tick: now,
             last_hidden_tick: now,
             interval: Duration::from_micros(16_667),
@@ -132,6 +135,7 @@ impl Loop {
             }
             self.strangers_speak();
             self.agent_speaks();
+            self.exchange();
             self.tick();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             if self.heap.windows(open, Instant::now()) {
@@ -149,15 +153,6 @@ impl Loop {
         }
     }
 
-    fn tools<'a>(
-        presenter: &'a mut Box<dyn Presenter>,
-        renderer: &'a mut Renderer,
-        memory: &'a GuestMemory,
-        dialogs: &'a mut Dialogs,
-    ) -> Tools<'a> {
-        Tools { presenter: presenter.as_mut(), renderer, memory, dialogs }
-    }
-
     /// Polls until something happens or the next tick is due; whether an agent and a tool want to connect.
     fn wait(&self) -> anyhow::Result<[bool; 2]> {
         let readable = PollFlags::IN;
@@ -169,6 +164,14 @@ impl Loop {
         fds.extend(self.session.as_ref().map(|s| (s.connection().fd(), flags(s.connection()))));
         fds.extend(self.strangers.iter().map(|s| (s.connection.fd(), flags(&s.connection))));
         fds.extend(self.askers.iter().map(|a| (a.connection.fd(), flags(&a.connection))));
+        let wished = |(fd, read, write)| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, read);
+            flags.set(PollFlags::OUT, write);
+            (fd, flags)
+        };
+        let selections = self.presenter.selections().map(|s| s.fds()).unwrap_or_default();
+        fds.extend(selections.into_iter().chain(self.exchange.fds()).filter(|w| w.1 || w.2).map(wished));
         let mut fds: Vec<PollFd<'_>> =
             fds.into_iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
         let timeout = self.deadline().map(|at| {
@@ -196,7 +199,9 @@ impl Loop {
         let hello = self.strangers.iter().map(|s| s.since + HELLO).min();
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
         let asks = self.session.as_ref().and_then(Session::asks_at);
-        [tick, hidden, more, hello, counters, asks, self.heap.due()].into_iter().flatten().min()
+        let pasted = [self.exchange.due(), self.presenter.selections().and_then(|s| s.due())];
+        let all = [tick, hidden, more, hello, counters, asks, self.heap.due()].into_iter().chain(pasted);
+        all.flatten().min()
     }
 
     fn accept(&mut self) -> anyhow::Result<()> {
@@ -264,12 +269,19 @@ impl Loop {
                     let kind = if self.local { Capabilities::MEMFD } else { Capabilities::VIRTIO_GPU };
                     Welcome::answer(&hello, kind)
                 }
+                Ok(hello @ Hello { role: Role::Stream(stream), .. }) if self.exchange.expects(stream) => {
+                    Welcome::answer(&hello, Capabilities::default())
+                }
+                Ok(Hello { role: Role::Stream(_), .. }) => Welcome::refuse(Refusal::UnknownStream),
                 Ok(_) => Welcome::refuse(Refusal::Role),
             };
+            let role = Hello::decode(&bytes).map(|hello| hello.role);
             let mut connection = stranger.connection;
             let told = connection.queue_raw(&answer.encode()).and_then(|()| connection.flush());
             if let Some(refusal) = answer.refusal {
                 tracing::warn!("a display connection is refused: {refusal}");
+            } else if let (Ok(()), Ok(Role::Stream(stream))) = (&told, role) {
+                self.exchange.opened(stream, connection);
             } else if told.is_ok() {
                 self.begin_session(connection);
             }
@@ -282,6 +294,8 @@ impl Loop {
             Ok(session) => {
                 tracing::info!("the agent is connected");
                 self.session = Some(session);
+                let greeting: Vec<_> = self.exchange.greeting().collect();
+                self.with_session(|session, _| greeting.iter().try_for_each(|event| session.tell(event)));
             }
             Err(error) => tracing::warn!("the agent: {error}"),
         }
@@ -290,8 +304,8 @@ impl Loop {
     fn end_session(&mut self, error: Option<&SessionError>) {
         let Some(session) = self.session.take() else { return };
         self.received_before += session.connection().received();
-        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory, &mut self.dialogs);
-        let closed = session.end(&mut tools);
+        let closed = session.end(&mut self.tools());
+        self.exchange.agent_gone(self.presenter.selections_mut());
         if self.ending {
             tracing::info!("the agent ends with the machine");
         } else if let Some(error) = error {
@@ -308,15 +322,37 @@ impl Loop {
 
     /// Runs something with the session; ends it when that fails.
     fn with_session(&mut self, act: impl FnOnce(&mut Session, &mut Tools<'_>) -> Result<(), SessionError>) {
-        let Some(session) = &mut self.session else { return };
-        let mut tools = Self::tools(&mut self.presenter, &mut self.renderer, &self.memory, &mut self.dialogs);
-        if let Err(error) = act(session, &mut tools) {
+        let Some(mut session) = self.session.take() else { return };
+        let result = act(&mut session, &mut self.tools());
+        self.session = Some(session);
+        if let Err(error) = result {
             self.end_session(Some(&error));
+        }
+    }
+
+    fn tools(&mut self) -> Tools<'_> {
+        Tools {
+            presenter: self.presenter.as_mut(),
+            renderer: &mut self.renderer,
+            memory: &self.memory,
+            dialogs: &mut self.dialogs,
+            exchange: &mut self.exchange,
         }
     }
 
     fn agent_speaks(&mut self) {
         self.with_session(|session, tools| session.receive(tools));
+    }
+
+    /// Copy and paste: what the desktop's apps did, and data on its way.
+    fn exchange(&mut self) {
+        let news = self.presenter.selections_mut().map(|s| s.turn()).unwrap_or_default();
+        for news in news {
+            if let Some(event) = self.exchange.desktop_did(news, self.session.is_some()) {
+                self.with_session(|session, _| session.tell(&event).and_then(|()| session.flush()));
+            }
+        }
+        self.exchange.turn();
     }
 
     /// Follows the desktop's events; `false` when there were none.

@@ -11,7 +11,7 @@ use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 
 use super::image::Image;
-use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
+use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::dialogs;
 use crate::windows::render::{Renderer, Target};
 
@@ -255,6 +255,14 @@ impl Presenter for Framed {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.desktop.constrain(window, how);
+    }
+
+    fn selections(&self) -> Option<&dyn Selections> {
+        self.desktop.selections()
+    }
+
+    fn selections_mut(&mut self) -> Option<&mut dyn Selections> {
+        self.desktop.selections_mut()
     }
 
     fn set_cursor(&mut self, image: Image) {

@@ -12,12 +12,16 @@ pub mod wayland;
 pub mod x11;
 
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
+use inlay_exchange::News;
+use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{
     Act, Constraint, ContentType, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
 };
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
+use inlay_protocol::selection::Selection;
 
 use self::image::Image;
 use super::render::{Renderer, Target};
@@ -225,6 +229,28 @@ pub enum HostEvent {
     },
 }
 
+/// What apps of the desktop copied and mark, and what the guest's apps give to them.
+pub trait Selections: std::fmt::Debug {
+    /// What to wait for beside [`Presenter::fd`], and whether it is to be read or written.
+    fn fds(&self) -> Vec<(BorrowedFd<'_>, bool, bool)> {
+        Vec::new()
+    }
+
+    /// When to look although nothing is ready.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Does what can be done without waiting; what happened.
+    fn turn(&mut self) -> Vec<News>;
+
+    /// Offers what an app of the guest has, by the names of types that travel; nothing withdraws it.
+    fn offer(&mut self, selection: Selection, types: Vec<String>);
+
+    /// Fetches what an app of the desktop has.
+    fn take(&mut self, selection: Selection, kind: &str, pipe: Pipe);
+}
+
 /// The desktop.
 pub trait Presenter: std::fmt::Debug {
     /// What to poll for the desktop's events.
@@ -331,6 +357,16 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Has the pointer held in a window while it is there and has the focus, or no more; [`HostEvent::Constrained`] says when it is.
     fn constrain(&mut self, _window: SurfaceId, _how: Option<Constraint>) {}
+
+    /// The desktop's selections, where it has any.
+    fn selections(&self) -> Option<&dyn Selections> {
+        None
+    }
+
+    /// The same, to be worked with.
+    fn selections_mut(&mut self) -> Option<&mut dyn Selections> {
+        None
+    }
 
     /// Changes the pointer image over all our windows.
     fn set_cursor(&mut self, image: Image);

@@ -13,7 +13,7 @@ use inlay_protocol::input::InputEvent;
 use inlay_protocol::scale::Scale;
 
 use super::image::{Image, resampled};
-use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
+use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 
 /// A window's pixels, and the states of a toplevel.
@@ -223,6 +223,14 @@ impl Presenter for Scaled {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.desktop.constrain(window, how);
+    }
+
+    fn selections(&self) -> Option<&dyn Selections> {
+        self.desktop.selections()
+    }
+
+    fn selections_mut(&mut self) -> Option<&mut dyn Selections> {
+        self.desktop.selections_mut()
     }
 
     fn set_cursor(&mut self, image: Image) {

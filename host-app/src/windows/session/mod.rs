@@ -21,6 +21,7 @@ use inlay_protocol::limits;
 
 use crate::windows::buffers::{BufferError, Buffers};
 use crate::windows::dialogs::Dialogs;
+use crate::windows::exchange::Exchange;
 use crate::windows::focus::Focus;
 use crate::windows::memory::GuestMemory;
 use crate::windows::presenter::{Keymap, Presenter};
@@ -122,6 +123,8 @@ pub struct Tools<'a> {
     pub memory: &'a GuestMemory,
     /// Windows of the host's own.
     pub dialogs: &'a mut Dialogs,
+    /// Copy and paste.
+    pub exchange: &'a mut Exchange,
 }
 
 impl Session {
@@ -182,7 +185,11 @@ impl Session {
         self.tell(&Event::QueryCounters)
     }
 
-    pub(super) fn tell(&mut self, event: &Event) -> Result<(), SessionError> {
+    /// Tells the agent something; it leaves with the next [`Session::flush`].
+    ///
+    /// # Errors
+    /// When more waits for it than a live agent would leave.
+    pub fn tell(&mut self, event: &Event) -> Result<(), SessionError> {
         Ok(self.connection.queue(event)?)
     }
 
@@ -308,6 +315,12 @@ impl Session {
             Request::Pong { surface, serial } => self.pong(surface, serial, tools.dialogs),
             Request::Counters(counters) => self.agent_counters = Some(counters),
             Request::Constrain { surface, how } => self.constrain(surface, how, tools),
+            Request::Offer(offer) => tools.exchange.guest_offers(offer, tools.presenter.selections_mut()),
+            Request::Fetch { transfer, selection, serial, kind } => {
+                let selections = tools.presenter.selections_mut();
+                let answer = tools.exchange.guest_fetches(transfer, (selection, serial, &kind), selections);
+                self.tell(&answer)?;
+            }
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }
         Ok(())

@@ -93,6 +93,7 @@ impl State {
             self.outputs.add(name, output, self.globals.xdg_output.as_ref(), &self.handle);
         } else if interface == WlSeat::interface().name && self.globals.seat.is_none() {
             let seat = registry.bind::<WlSeat, _, _>(name, version.min(8), &self.handle, ());
+            self.selections.take_seat(&seat, &self.handle);
             self.globals.seat = Some((name, seat));
         }
     }
@@ -104,6 +105,7 @@ impl State {
         if self.globals.seat.take_if(|(seat, _)| *seat == name).is_some() {
             self.drop_pointer();
             self.drop_keyboard();
+            self.selections.drop_seat();
         }
     }
 }

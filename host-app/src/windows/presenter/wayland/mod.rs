@@ -5,7 +5,7 @@
 //! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
 //! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
 //!                                                              decor.rs    title and edges where the desktop draws none
-//!                                                              activation.rs, constraint.rs, icons.rs, cursor.rs
+//!                                             activation.rs, constraint.rs, icons.rs, cursor.rs, selection.rs
 //! ```
 //! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
 //! (acknowledgement, geometry, scale, frame callback) is requested just before.
@@ -21,6 +21,7 @@ mod keyboard;
 mod outputs;
 mod pointer;
 mod popup;
+mod selection;
 mod window;
 mod wishes;
 
@@ -41,7 +42,7 @@ use wayland_client::{Connection, EventQueue, Proxy as _, QueueHandle};
 use wgpu::rwh;
 
 use super::image::Image;
-use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
+use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 use globals::Globals;
 use window::{HostWindow, Role};
@@ -83,6 +84,7 @@ pub struct State {
     expected: Option<(Instant, String)>,
     /// Toplevels whose size or states changed: told once with the last.
     configured: BTreeSet<SurfaceId>,
+    selections: selection::Desktop,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -126,6 +128,7 @@ impl Wayland {
             idle_pictures: Vec::new(),
             expected: None,
             configured: BTreeSet::new(),
+            selections: selection::Desktop::bind(&list, &handle),
             globals,
             handle,
         };
@@ -279,6 +282,14 @@ impl Presenter for Wayland {
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.state.make_room();
         self.state.constrain(window, how);
+    }
+
+    fn selections(&self) -> Option<&dyn Selections> {
+        Some(self)
+    }
+
+    fn selections_mut(&mut self) -> Option<&mut dyn Selections> {
+        Some(self)
     }
 
     fn set_cursor(&mut self, image: Image) {

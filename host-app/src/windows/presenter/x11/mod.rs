@@ -14,6 +14,7 @@ mod keyboard;
 mod monitors;
 mod place;
 mod pointer;
+mod selection;
 mod sync;
 mod window;
 
@@ -34,7 +35,7 @@ use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask};
 use x11rb::xcb_ffi::XCBConnection;
 
 use super::image::Image;
-use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter};
+use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 
 /// How long an app may take to show its first window and still be given the focus.
@@ -183,6 +184,8 @@ pub struct X11 {
     places: hold::Places,
     /// Events that requests of ours cause, told with the next dispatch.
     own: Vec<HostEvent>,
+    /// What is copied and pasted.
+    selections: Option<selection::Clipboards>,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -223,7 +226,11 @@ impl X11 {
         let has_counters = sync::is_there(&connection)?;
         let outputs = monitors::outputs(&connection, root);
         connection.flush()?;
+        let selections = selection::Clipboards::connect()
+            .inspect_err(|error| tracing::warn!("there is no copy and paste with this display: {error:#}"))
+            .ok();
         Ok(Self {
+            selections,
             connection,
             screen,
             root,
@@ -526,6 +533,14 @@ impl Presenter for X11 {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.hold(window, how);
+    }
+
+    fn selections(&self) -> Option<&dyn Selections> {
+        self.selections.as_ref().map(|selections| selections as &dyn Selections)
+    }
+
+    fn selections_mut(&mut self) -> Option<&mut dyn Selections> {
+        self.selections.as_mut().map(|selections| selections as &mut dyn Selections)
     }
 
     fn set_cursor(&mut self, image: Image) {
