@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod local;
 pub mod machine;
 pub mod paths;
+pub mod permissions;
 pub mod process;
 pub mod signals;
 pub mod windows;

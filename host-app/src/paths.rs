@@ -3,6 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | configuration | `$XDG_CONFIG_HOME/inlay/machines/NAME.toml` |
+//! | permissions | `$XDG_CONFIG_HOME/inlay/permissions/NAME.toml` |
 //! | disks, logs, lock | `$XDG_DATA_HOME/inlay/NAME/` |
 //! | base images, shared by machines | `$XDG_DATA_HOME/inlay/.bases/ID/` |
 //! | sockets | `$XDG_RUNTIME_DIR/inlay/NAME/` |
@@ -135,6 +136,12 @@ impl Folders {
     #[must_use]
     pub fn configs(&self) -> PathBuf {
         self.config.join("machines")
+    }
+
+    /// What a machine may exchange with the host; not where its confined process may write.
+    #[must_use]
+    pub fn permissions(&self, name: &MachineName) -> PathBuf {
+        self.config.join("permissions").join(format!("{name}.toml"))
     }
 
     /// Where the machines' sockets are; also of `local.PID`.

@@ -43,7 +43,7 @@ pub fn machine(name: &str, packages: &str, set_up: impl Fn(&mut Command) -> &mut
     }
     println!("making the machine {name}; its first base image takes some minutes");
     let mut create = Command::new(inlay());
-    create.args(["create", name]);
+    create.args(["create", name, "--integrated"]);
     if !packages.is_empty() {
         create.args(["--packages", packages]);
     }

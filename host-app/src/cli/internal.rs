@@ -11,6 +11,7 @@ use super::{LauncherArgs, MachineArgs, WindowsArgs, resolve};
 use crate::api::Display;
 use crate::machine::windows::WindowCommand;
 use crate::machine::{self, MachineError, Options, Sockets, launcher};
+use crate::paths::Folders;
 use crate::process::{self, one_line};
 use crate::windows::{self, Screen};
 
@@ -67,7 +68,12 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let sockets = Sockets::new(&runtime);
+    let permissions = match args.permissions {
+        None if !args.local => Some(Folders::from_env()?.permissions(&args.label.parse()?)),
+        given => given,
+    };
     windows::run(&windows::Options {
+        permissions,
         border: args.border.colour(&args.label),
         name: args.label,
         display_socket: sockets.display(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::permissions::ask_integrated;
 use super::power::{say, switch_off};
 use super::{CreateArgs, NameArg, resolve};
 use crate::api::Client;
@@ -16,7 +17,9 @@ use crate::paths::{self, MachinePaths};
 pub(super) fn create(args: CreateArgs) -> anyhow::Result<ExitCode> {
     let (folders, name) = resolve(&args.name)?;
     let base = BaseRequest { suite: args.suite, packages: args.packages, mirror: args.mirror };
-    let options = CreateOptions { folders, name, base, cpus: args.cpus, memory: args.memory };
+    create::check_free(&folders, &name)?;
+    let integrated = args.integrated || (!args.isolated && ask_integrated(&args.name)?);
+    let options = CreateOptions { folders, name, base, cpus: args.cpus, memory: args.memory, integrated };
     create::create(&options, &*create::for_terminal())?;
     say(&format!("{} is made; `inlay run {} foot` opens a terminal of it", options.name, options.name));
     Ok(ExitCode::SUCCESS)

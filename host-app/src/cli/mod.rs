@@ -5,6 +5,7 @@
 mod exec;
 mod internal;
 mod machines;
+mod permissions;
 mod picture;
 mod power;
 mod run;
@@ -20,6 +21,7 @@ use inlay_protocol::control::LaunchError;
 use crate::api::ApiError;
 use crate::config::{Border, Engine};
 use crate::paths::{Folders, MachineName};
+use crate::permissions::{Pattern, Verdict};
 use crate::process::one_line;
 
 /// Shows the apps of a guest operating system as windows of your own desktop.
@@ -63,6 +65,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// List what a machine may exchange with this host, or change it; in effect at once
+    Permissions(PermissionsArgs),
     /// Tell what is missing on this host, each with the command that mends it
     Doctor,
     /// Write what a window shows to a PNG file
@@ -106,6 +110,22 @@ struct CreateArgs {
     /// Memory in MiB
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
+    /// A part of your desktop: copy and paste both ways without a question
+    #[arg(long, conflicts_with = "isolated")]
+    integrated: bool,
+    /// Kept apart: you are asked each time, and its windows have a border (the default, where nobody can be asked)
+    #[arg(long)]
+    isolated: bool,
+}
+
+#[derive(Debug, Args)]
+struct PermissionsArgs {
+    /// The machine
+    name: String,
+    /// Which permission, or a group of them (clipboard, clipboard-in, clipboard-out-text ...)
+    permission: Option<Pattern>,
+    /// What it is to be; without it the permissions are listed
+    verdict: Option<Verdict>,
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +226,9 @@ struct WindowsArgs {
     /// On no screen
     #[arg(long)]
     headless: bool,
+    /// What may be exchanged [default: the machine's, everything with --local]
+    #[arg(long, value_name = "FILE")]
+    permissions: Option<PathBuf>,
     /// Around the guest's windows and menus
     #[arg(long, default_value_t)]
     border: Border,
@@ -250,6 +273,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Resume(name) => power::pause(&name, false),
         Command::List { json } => machines::list(json),
         Command::Delete { name, force } => machines::delete(&name, force),
+        Command::Permissions(args) => permissions::permissions(&args),
         Command::Doctor => machines::doctor(),
         Command::Screenshot(args) => picture::screenshot(args),
         Command::Machine(args) => internal::machine(&args),

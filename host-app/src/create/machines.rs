@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::interrupt::Interrupts;
 use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
-use crate::config::{Config, ConfigError};
+use crate::config::{Border, Config, ConfigError};
 use crate::paths::{Folders, MachineName, MachinePaths};
+use crate::permissions::Permissions;
 
 /// Size of a machine's home disk; only what is written takes space.
 const HOME_SIZE: u64 = 16 << 30;
@@ -35,14 +36,13 @@ fn make(
     interrupts: &Interrupts,
 ) -> Result<(), CreateError> {
     let paths = options.folders.machine(&options.name);
-    let taken = || CreateError::Exists(options.name.clone());
-    let exists = || paths.config().exists() || paths.data().exists();
-    if exists() {
-        return Err(taken());
-    }
+    check_free(&options.folders, &options.name)?;
     let mut config = Config::new("0".repeat(16));
     config.cpus = options.cpus.unwrap_or(config.cpus);
     config.memory = options.memory.unwrap_or(config.memory);
+    if !options.integrated {
+        config.border = Border::Auto;
+    }
     config.check(paths.config())?;
     let base = Base::ensure(&options.folders, &options.base, progress, interrupts)?;
     progress.step(STEPS.len(), STEPS.len(), STEPS[STEPS.len() - 1]);
@@ -51,21 +51,38 @@ fn make(
     let lock_path = options.folders.bases().join("machines.lock");
     let lock = File::create(&lock_path).map_err(CreateError::io(&lock_path))?;
     lock.lock().map_err(CreateError::io(&lock_path))?;
-    if exists() {
-        return Err(taken());
-    }
+    check_free(&options.folders, &options.name)?;
     base.id().clone_into(&mut config.base);
     let new = data.join(format!(".new-{}", options.name));
     let made = remove_if_there(&new)
         .and_then(|()| make_disks(&new, &base))
         .and_then(|()| interrupts.check())
+        .and_then(|()| permit(options))
         .and_then(|()| publish(&new, &paths, &config));
     made.map_err(|error| {
         let error = error.or_no_space(data, MACHINE_MIB);
         // The next attempt removes what cannot be removed now.
         let _ = fs::remove_dir_all(&new);
+        let _ = fs::remove_file(options.folders.permissions(&options.name));
         error
     })
+}
+
+/// Whether a name can be given to a new machine.
+///
+/// # Errors
+/// There is one of that name.
+pub fn check_free(folders: &Folders, name: &MachineName) -> Result<(), CreateError> {
+    let paths = folders.machine(name);
+    let exists = paths.config().exists() || paths.data().exists();
+    if exists { Err(CreateError::Exists(name.clone())) } else { Ok(()) }
+}
+
+/// What the new machine may exchange; an isolated one needs no file.
+fn permit(options: &CreateOptions) -> Result<(), CreateError> {
+    let file = options.folders.permissions(&options.name);
+    remove_file_if_there(&file)?;
+    if options.integrated { Ok(Permissions::integrated().write(&file)?) } else { Ok(()) }
 }
 
 fn make_disks(new: &Path, base: &Base) -> Result<(), CreateError> {
@@ -139,6 +156,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
         remove_file_if_there(paths.config())?;
         remove_if_there(&gone)?;
     }
+    remove_file_if_there(&folders.permissions(name))?;
     remove_file_if_there(paths.config())?;
     remove_if_there(paths.runtime())
 }
@@ -243,6 +261,7 @@ mod tests {
         tool::run("e2fsck", "e2fsprogs", |command| command.arg("-fn").arg(&boot.home_disk)).unwrap();
 
         let again = CreateOptions {
+            integrated: true,
             folders: folders.clone(),
             name: a.clone(),
             base: super::super::BaseRequest::default(),

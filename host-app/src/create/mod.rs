@@ -30,12 +30,13 @@ use std::path::{Path, PathBuf};
 pub use base::{Base, BaseRequest};
 pub use initramfs::{agent_cpio, initrd};
 pub use kernel::KernelError;
-pub use machines::{BootFiles, HOME_SERIAL, ROOT_SERIAL, boot_files, create, delete, list};
+pub use machines::{BootFiles, HOME_SERIAL, ROOT_SERIAL, boot_files, check_free, create, delete, list};
 pub use mirror::{Mirror, MirrorError};
 pub use progress::{Progress, Quiet, for_terminal};
 
 use crate::config::ConfigError;
 use crate::paths::{Folders, MachineName, PathError};
+use crate::permissions::PermissionError;
 
 /// What `inlay create` is asked for.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub struct CreateOptions {
     pub cpus: Option<u32>,
     /// Memory in MiB, if not the default.
     pub memory: Option<u32>,
+    /// Whether it is a part of the user's desktop, or kept apart.
+    pub integrated: bool,
 }
 
 /// Why a machine could not be made or deleted.
@@ -124,6 +127,9 @@ pub enum CreateError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What it may exchange.
+    #[error(transparent)]
+    Permission(#[from] PermissionError),
     /// The mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),

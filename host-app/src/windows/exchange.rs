@@ -1,10 +1,12 @@
 //! Copy and paste between the desktop's apps and the guest's: offers both ways, and data on a stream for each paste.
 //!
 //! ```text
-//! desktop's app copies -> News::Changed -> Event::Offer      guest's app pastes -> Request::Fetch -> ticket, Event::Stream -.
-//! guest's app copies   -> Request::Offer -> offer()          desktop's pastes   -> News::Wanted   -> ticket, Event::Fetch  -+
-//!                                                            the agent opens the stream with the ticket's id <--------------'
+//! desktop's app copies -> News::Changed -> gate -> Event::Offer   guest's app pastes -> Request::Fetch -> gate -> ticket, Event::Stream -.
+//! guest's app copies   -> Request::Offer -> gate -> offer()       desktop's pastes   -> News::Wanted   -> gate -> ticket, Event::Fetch  -+
+//!                                                                 the agent opens the stream with the ticket's id <----------------------'
 //! ```
+//! Where the user is to be asked, the names of types go to the guest while one of its windows has the focus, and data after the answer;
+//! what the guest copied takes nothing's place on the desktop before.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,58 +16,107 @@ use inlay_exchange::kinds;
 use inlay_exchange::pipe::Pipe;
 use inlay_exchange::transfer::Transfer;
 use inlay_protocol::connection::Connection;
-use inlay_protocol::display::Event;
+use inlay_protocol::display::{Event, SurfaceId};
 use inlay_protocol::limits;
 use inlay_protocol::selection::{Offer, Selection};
 
-use super::presenter::Selections;
+use super::dialogs::Dialogs;
+use super::gate::{Answer, Gate, Pass};
+use super::presenter::{Presenter, Selections};
+use crate::permissions::{Kind, Resource, Way};
 
 /// How long the agent may take to open a stream.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// What one side offers of one selection.
+/// What the desktop has to give.
 #[derive(Debug, Default)]
-struct Offered {
-    serial: u64,
+struct Desktop {
+    /// Counts what was copied: what is allowed once is allowed for one of them.
+    copy: u64,
     types: Vec<String>,
+    /// What the agent was told, of which copy, and as which offer.
+    told: Vec<String>,
+    told_of: u64,
+    serial: u64,
 }
 
-impl Offered {
-    fn has(&self, serial: u64, kind: &str) -> bool {
-        self.serial == serial && self.types.iter().any(|t| t == kind)
-    }
+/// What the guest has to give.
+#[derive(Debug, Default)]
+struct Guest {
+    serial: u64,
+    types: Vec<String>,
+    /// What of it the desktop was offered.
+    shown: Vec<String>,
 }
 
 /// A stream that the agent is to open.
 #[derive(Debug)]
 struct Ticket {
     stream: [u8; 16],
-    transfer: Transfer,
+    moving: Moving,
     until: Instant,
+}
+
+/// Data on its way.
+#[derive(Debug)]
+struct Moving {
+    transfer: Transfer,
+    resource: Resource,
+    /// The copy or offer that it is of.
+    of: u64,
+}
+
+/// A paste of the guest's that waits for the user.
+#[derive(Debug)]
+struct Waiting {
+    transfer: u64,
+    selection: Selection,
+    serial: u64,
+    kind: String,
+}
+
+/// What of the desktop is needed.
+#[derive(Debug)]
+pub struct Outside<'a> {
+    /// Its selections.
+    pub presenter: &'a mut dyn Presenter,
+    /// To ask the user.
+    pub dialogs: &'a mut Dialogs,
+    /// The machine's window with the focus, and what it is called.
+    pub focus: Option<(SurfaceId, String)>,
 }
 
 /// All of it.
 #[derive(Debug)]
 pub struct Exchange {
+    machine: String,
     /// Host and guest have the same files.
     local: bool,
-    /// Counts what the desktop offers.
+    gate: Gate,
+    /// Whether a window of the machine has the focus.
+    focused: bool,
+    /// Counts offers to the agent.
     serial: u64,
-    desktop: [Offered; 2],
-    guest: [Offered; 2],
+    desktop: [Desktop; 2],
+    guest: [Guest; 2],
+    waiting: Vec<Waiting>,
     tickets: Vec<Ticket>,
-    streams: Vec<(Connection, Transfer)>,
+    streams: Vec<(Connection, Moving)>,
 }
 
 impl Exchange {
     /// Nothing is copied yet. `local` says that host and guest have the same files.
     #[must_use]
-    pub fn new(local: bool) -> Self {
+    pub fn new(machine: &str, local: bool, gate: Gate) -> Self {
         Self {
+            machine: machine.to_owned(),
             local,
+            gate,
+            focused: false,
             serial: 0,
             desktop: Default::default(),
             guest: Default::default(),
+            waiting: Vec::new(),
             tickets: Vec::new(),
             streams: Vec::new(),
         }
@@ -76,88 +127,207 @@ impl Exchange {
         types.into_iter().filter(|kind| self.local || !kinds::is_files(kind)).collect()
     }
 
-    /// What the agent is to know when it comes.
-    pub fn greeting(&self) -> impl Iterator<Item = Event> {
-        let some = Selection::ALL.into_iter().filter(|s| !self.desktop[s.index()].types.is_empty());
-        some.map(|selection| self.offer(selection))
-    }
-
-    fn offer(&self, selection: Selection) -> Event {
-        let Offered { serial, types } = &self.desktop[selection.index()];
-        Event::Offer(Offer { selection, serial: *serial, types: types.clone() })
+    /// An agent is there: what it is to know.
+    pub fn greet(&mut self) -> Vec<Event> {
+        self.desktop.iter_mut().for_each(|desktop| desktop.told.clear());
+        self.tell()
     }
 
     /// The agent is gone, and with it what its apps had to give.
     pub fn agent_gone(&mut self, selections: Option<&mut dyn Selections>) {
         self.tickets.clear();
         self.streams.clear();
+        self.waiting.clear();
+        self.gate.forget();
+        self.focused = false;
+        let shown = self.guest.iter_mut().map(|guest| std::mem::take(guest).shown);
+        let shown: Vec<bool> = shown.map(|types| !types.is_empty()).collect();
         let Some(selections) = selections else { return };
-        for selection in Selection::ALL {
-            if !std::mem::take(&mut self.guest[selection.index()]).types.is_empty() {
-                selections.offer(selection, Vec::new());
-            }
+        for selection in Selection::ALL.into_iter().filter(|s| shown[s.index()]) {
+            selections.offer(selection, Vec::new());
         }
     }
 
+    /// A window of the machine has the focus, or none has; what the agent is to know.
+    pub fn focus(&mut self, focused: bool) -> Vec<Event> {
+        let came = focused && !self.focused;
+        self.focused = focused;
+        // What it knows already is not taken back when the focus goes.
+        if came { self.tell() } else { Vec::new() }
+    }
+
+    /// Offers that changed since the agent was told.
+    fn tell(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for selection in Selection::ALL {
+            let Desktop { copy, types, told, told_of, .. } = &self.desktop[selection.index()];
+            let knows = |kind: &String| told_of == copy && told.contains(kind);
+            let visible = |kind: &&String| match self.gate.pass(resource(Way::In, kind), *copy) {
+                Pass::Yes => true,
+                Pass::No => false,
+                Pass::Ask => self.focused || knows(kind),
+            };
+            let now: Vec<String> = types.iter().filter(visible).cloned().collect();
+            if now == *told && (told_of == copy || now.is_empty()) {
+                continue;
+            }
+            self.serial += 1;
+            let desktop = &mut self.desktop[selection.index()];
+            (desktop.told, desktop.told_of, desktop.serial) = (now.clone(), desktop.copy, self.serial);
+            events.push(Event::Offer(Offer { selection, serial: self.serial, types: now }));
+        }
+        events
+    }
+
     /// The desktop's apps did something; what the agent is to know.
-    pub fn desktop_did(&mut self, news: News, agent: bool) -> Option<Event> {
+    pub fn desktop_did(&mut self, news: News, agent: bool) -> Vec<Event> {
         match news {
             News::Changed { selection, types } => {
                 let types = self.crossing(types);
-                let offered = &mut self.desktop[selection.index()];
-                if types.is_empty() && offered.types.is_empty() {
-                    return None;
+                if !types.is_empty() {
+                    // The newest copy counts, also where the guest must not know of it.
+                    let guest = &mut self.guest[selection.index()];
+                    (guest.types, guest.shown) = (Vec::new(), Vec::new());
                 }
-                self.serial += 1;
-                *offered = Offered { serial: self.serial, types };
-                Some(self.offer(selection))
+                let desktop = &mut self.desktop[selection.index()];
+                desktop.copy += 1;
+                desktop.types = types;
+                if agent { self.tell() } else { Vec::new() }
             }
             News::Wanted { selection, kind, pipe } => {
-                let Offered { serial, types } = &self.guest[selection.index()];
-                if !agent || !types.contains(&kind) {
+                let Guest { serial, shown, .. } = &self.guest[selection.index()];
+                let (serial, resource) = (*serial, resource(Way::Out, &kind));
+                let may = agent && shown.contains(&kind) && self.gate.pass(resource, serial) == Pass::Yes;
+                if !may {
                     pipe.cut_off();
-                    return None;
+                    return Vec::new();
                 }
-                let serial = *serial;
-                let stream = self.expect(Transfer::take(pipe))?;
-                Some(Event::Fetch { stream, selection, serial, kind })
+                let moving = Moving { transfer: Transfer::take(pipe), resource, of: serial };
+                let stream = self.expect(moving);
+                stream.map(|stream| Event::Fetch { stream, selection, serial, kind }).into_iter().collect()
             }
         }
     }
 
     /// An app of the guest has something to give.
-    pub fn guest_offers(&mut self, offer: Offer, selections: Option<&mut dyn Selections>) {
+    pub fn guest_offers(&mut self, offer: Offer, outside: &mut Outside<'_>) {
         let Offer { selection, serial, types } = offer;
         let types = self.crossing(kinds::travelling(types));
-        if let Some(selections) = selections {
-            selections.offer(selection, types.clone());
+        let guest = &mut self.guest[selection.index()];
+        (guest.serial, guest.types) = (serial, types);
+        self.show(selection, outside.presenter.selections_mut(), true);
+        let Guest { types, shown, .. } = &self.guest[selection.index()];
+        // What is marked is not worth a question: that happens with every click.
+        if !shown.is_empty() || selection == Selection::Primary {
+            return;
         }
-        // The desktop's app that had it has it no more.
-        if !types.is_empty() {
-            self.desktop[selection.index()].types.clear();
+        let asks = |kind: &&String| self.gate.pass(resource(Way::Out, kind), serial) == Pass::Ask;
+        if let Some(kind) = types.iter().find(asks) {
+            let about = Kind::of(kind);
+            self.ask(Resource::Clipboard(Way::Out, about), serial, outside);
         }
-        self.guest[selection.index()] = Offered { serial, types };
     }
 
-    /// An app of the guest pastes.
+    /// Offers the desktop what may cross of what the guest has; `new` says that it is another copy than before.
+    fn show(&mut self, selection: Selection, selections: Option<&mut dyn Selections>, new: bool) {
+        let Guest { serial, types, shown } = &self.guest[selection.index()];
+        let may = |kind: &&String| self.gate.pass(resource(Way::Out, kind), *serial) == Pass::Yes;
+        let now: Vec<String> = types.iter().filter(may).cloned().collect();
+        if let Some(selections) = selections
+            && (now != *shown || (new && !now.is_empty()))
+        {
+            selections.offer(selection, now.clone());
+        }
+        // The desktop's app that had it has it no more.
+        if !now.is_empty() {
+            let desktop = &mut self.desktop[selection.index()];
+            desktop.types.clear();
+            desktop.told.clear();
+        }
+        self.guest[selection.index()].shown = now;
+    }
+
+    /// An app of the guest pastes; what the agent is to know.
     pub fn guest_fetches(
         &mut self,
         transfer: u64,
-        (selection, serial, kind): (Selection, u64, &str),
-        selections: Option<&mut dyn Selections>,
-    ) -> Event {
-        let offered = self.desktop[selection.index()].has(serial, kind);
-        let stream = selections.filter(|_| offered).and_then(|selections| {
-            let (read, write) = Pipe::pair().ok()?;
-            let stream = self.expect(Transfer::give(read))?;
-            selections.take(selection, kind, write);
-            Some(stream)
-        });
-        Event::Stream { transfer, stream }
+        (selection, serial, kind): (Selection, u64, String),
+        outside: &mut Outside<'_>,
+    ) -> Option<Event> {
+        let waiting = Waiting { transfer, selection, serial, kind };
+        let desktop = &self.desktop[selection.index()];
+        let (resource, copy) = (resource(Way::In, &waiting.kind), desktop.copy);
+        if self.gate.pass(resource, copy) == Pass::Ask && self.is_current(&waiting) {
+            self.ask(resource, copy, outside);
+            let asked = self.gate.open().is_some_and(|q| (q.resource, q.serial) == (resource, copy));
+            if asked && self.waiting.len() < limits::TRANSFERS {
+                self.waiting.push(waiting);
+                return None;
+            }
+        }
+        Some(self.serve(&waiting, outside.presenter.selections_mut()))
     }
 
-    /// A stream for a transfer; none when there are too many.
-    fn expect(&mut self, transfer: Transfer) -> Option<[u8; 16]> {
+    fn is_current(&self, waiting: &Waiting) -> bool {
+        let Desktop { types, told, serial, .. } = &self.desktop[waiting.selection.index()];
+        *serial == waiting.serial && told.contains(&waiting.kind) && types.contains(&waiting.kind)
+    }
+
+    /// Gives the agent a stream for what may pass.
+    fn serve(&mut self, waiting: &Waiting, selections: Option<&mut dyn Selections>) -> Event {
+        let Waiting { transfer, selection, kind, .. } = waiting;
+        let copy = self.desktop[selection.index()].copy;
+        let resource = resource(Way::In, kind);
+        let may = self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
+        let stream = selections.filter(|_| may).and_then(|selections| {
+            let (read, write) = Pipe::pair().ok()?;
+            let stream = self.expect(Moving { transfer: Transfer::give(read), resource, of: copy })?;
+            selections.take(*selection, kind, write);
+            Some(stream)
+        });
+        Event::Stream { transfer: *transfer, stream }
+    }
+
+    /// Asks the user, if somebody looks at the machine at all.
+    fn ask(&mut self, resource: Resource, of: u64, outside: &mut Outside<'_>) {
+        let Some((window, app)) = &outside.focus else { return };
+        let Some(question) = self.gate.ask(resource, of) else { return };
+        let Resource::Clipboard(way, kind) = resource;
+        let (machine, kind) = (&self.machine, kind.words());
+        let text = match way {
+            Way::In => format!("\"{app}\" of {machine} wants to paste {kind} that you copied elsewhere."),
+            Way::Out => format!("\"{app}\" of {machine} wants to copy {kind} to your clipboard."),
+        };
+        outside.dialogs.permit(question.number, &text, *window);
+    }
+
+    /// The user answered; what the agent is to know.
+    pub fn answered(&mut self, number: u64, answer: Answer, outside: &mut Outside<'_>) -> Vec<Event> {
+        let Some(question) = self.gate.answered(number, answer) else { return Vec::new() };
+        let about = |waiting: &mut Waiting| resource(Way::In, &waiting.kind) == question.resource;
+        let served: Vec<Waiting> = self.waiting.extract_if(.., about).collect();
+        let mut events = Vec::new();
+        for waiting in served {
+            events.push(self.serve(&waiting, outside.presenter.selections_mut()));
+        }
+        events.extend(self.reconsider(outside.presenter));
+        events
+    }
+
+    /// Follows changes of what is permitted; what the agent is to know.
+    fn reconsider(&mut self, presenter: &mut dyn Presenter) -> Vec<Event> {
+        let gate = &self.gate;
+        let may = |moving: &Moving| gate.pass(moving.resource, moving.of) == Pass::Yes;
+        self.tickets.retain(|ticket| may(&ticket.moving));
+        self.streams.retain(|(_, moving)| may(moving));
+        for selection in Selection::ALL {
+            self.show(selection, presenter.selections_mut(), false);
+        }
+        self.tell()
+    }
+
+    /// A stream for data; none when there are too many.
+    fn expect(&mut self, moving: Moving) -> Option<[u8; 16]> {
         if self.tickets.len() + self.streams.len() >= 2 * limits::TRANSFERS {
             tracing::warn!("too much is pasted at once: one paste stays empty");
             return None;
@@ -168,7 +338,7 @@ impl Exchange {
             tracing::error!("there is no randomness: nothing can be pasted");
             return None;
         }
-        self.tickets.push(Ticket { stream, transfer, until: Instant::now() + OPENING });
+        self.tickets.push(Ticket { stream, moving, until: Instant::now() + OPENING });
         Some(stream)
     }
 
@@ -181,36 +351,43 @@ impl Exchange {
     /// The agent opened a stream.
     pub fn opened(&mut self, stream: [u8; 16], connection: Connection) {
         if let Some(at) = self.tickets.iter().position(|t| t.stream == stream) {
-            let Ticket { transfer, .. } = self.tickets.swap_remove(at);
-            self.streams.push((connection, transfer));
+            let Ticket { moving, .. } = self.tickets.swap_remove(at);
+            self.streams.push((connection, moving));
         }
     }
 
-    /// Moves what can be moved.
-    pub fn turn(&mut self) {
+    /// Moves what can be moved, and looks whether something else is permitted now; what the agent is to know.
+    pub fn turn(&mut self, presenter: &mut dyn Presenter) -> Vec<Event> {
         let now = Instant::now();
+        let events = if self.gate.turn() { self.reconsider(presenter) } else { Vec::new() };
         self.tickets.retain(|t| t.until > now);
-        self.streams.retain_mut(|(connection, transfer)| match transfer.turn(connection) {
+        self.streams.retain_mut(|(connection, moving)| match moving.transfer.turn(connection) {
             Ok(over) => !over,
             Err(error) => {
                 tracing::info!("a paste ends early: {error}");
                 false
             }
         });
+        events
     }
 
     /// What to wait for, and whether it is to be read or written.
     pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool, bool)> {
-        self.streams.iter().flat_map(|(connection, transfer)| {
-            let stream = (connection.fd(), transfer.reads(), connection.wants_write());
-            std::iter::once(stream).chain(transfer.wish(connection.waiting()))
-        })
+        let streams = self.streams.iter().flat_map(|(connection, moving)| {
+            let stream = (connection.fd(), moving.transfer.reads(), connection.wants_write());
+            std::iter::once(stream).chain(moving.transfer.wish(connection.waiting()))
+        });
+        streams.chain(self.gate.fd().map(|fd| (fd, true, false)))
     }
 
     /// When something is given up.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let tickets = self.tickets.iter().map(|t| t.until);
-        tickets.chain(self.streams.iter().map(|(_, transfer)| transfer.due())).min()
+        tickets.chain(self.streams.iter().map(|(_, moving)| moving.transfer.due())).min()
     }
+}
+
+fn resource(way: Way, kind: &str) -> Resource {
+    Resource::Clipboard(way, Kind::of(kind))
 }

@@ -16,6 +16,7 @@ mod dialogs;
 mod event_loop;
 mod exchange;
 mod focus;
+mod gate;
 mod heap;
 mod memory;
 mod pixels;
@@ -65,6 +66,8 @@ pub struct Options {
     pub api_socket: PathBuf,
     /// Where windows are shown.
     pub screen: Screen,
+    /// What may be exchanged with the guest; without a file everything.
+    pub permissions: Option<PathBuf>,
     /// The colour (red, green, blue) of a border around the guest's windows, if they are to have one.
     pub border: Option<[u8; 3]>,
 }

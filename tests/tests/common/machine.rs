@@ -34,7 +34,7 @@ impl Machine {
     pub fn create_for(engine: &'static str, what: &str, display: Option<&str>) -> Self {
         let name = format!("t{}-{what}", std::process::id());
         let machine = Self { name, display: display.map(str::to_owned), engine };
-        machine.ok(&["create", &machine.name, "--memory", "1024", "--packages", PACKAGES]);
+        machine.ok(&["create", &machine.name, "--integrated", "--memory", "1024", "--packages", PACKAGES]);
         machine
     }
 

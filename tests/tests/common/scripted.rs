@@ -186,6 +186,11 @@ impl Agent {
         }));
     }
 
+    /// The folder of its sockets.
+    pub fn runtime(&self) -> &Path {
+        self.runtime.path()
+    }
+
     pub fn socket(&self) -> std::path::PathBuf {
         Sockets::new(self.runtime.path()).windows()
     }

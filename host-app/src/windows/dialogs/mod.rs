@@ -10,6 +10,7 @@ use inlay_protocol::geometry::Size;
 use inlay_protocol::input::InputEvent;
 
 use self::paint::{Page, Painter};
+use super::gate::Answer;
 use super::presenter::{Announce, Announced, Ended, HostEvent, Look, Presenter};
 use super::render::{Drawn, Renderer, Target};
 use super::window::Told;
@@ -25,17 +26,54 @@ const UNSEEN: Duration = Duration::from_millis(500);
 const WIDTH: u32 = 460;
 /// Characters that fit into a line of this width, at least.
 const LINE: usize = 52;
-/// What a question's buttons say, and whether each ends the app.
-const CHOICES: [(&str, bool); 2] = [("Wait", false), ("Force it to close", true)];
-/// Evdev codes of Escape, Return and Enter: they wait.
+/// What the buttons of a question about an app that hangs say; the first is what happens when it is closed.
+const FORCE: [&str; 2] = ["Wait", "Force it to close"];
+/// What the buttons of a question about a permission say, and mean.
+const PERMIT: [(&str, Answer); 4] =
+    [("No", Answer::No), ("Yes, once", Answer::Once), ("Always", Answer::Always), ("Never", Answer::Never)];
+/// Evdev codes of Escape, Return and Enter: they take the first choice.
 const WAITING: [u32; 3] = [1, 28, 96];
+
+/// What a window is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// It only says something.
+    Notice,
+    /// Whether the app of this toplevel is to be ended.
+    App(SurfaceId),
+    /// Whether something may cross: the number of the question.
+    Permission(u64),
+}
+
+impl About {
+    fn choices(self) -> Vec<&'static str> {
+        match self {
+            Self::Notice => Vec::new(),
+            Self::App(_) => FORCE.to_vec(),
+            Self::Permission(_) => PERMIT.map(|(text, _)| text).to_vec(),
+        }
+    }
+
+    /// What the desktop's other parts hear of the choice.
+    fn answer(self, choice: usize) -> Option<HostEvent> {
+        match self {
+            Self::Notice => None,
+            Self::App(window) => Some(HostEvent::Answer { window, force: choice == 1 }),
+            Self::Permission(question) => {
+                let answer = PERMIT.get(choice).map_or(Answer::No, |(_, answer)| *answer);
+                Some(HostEvent::Permitted { question, answer })
+            }
+        }
+    }
+}
 
 /// One window.
 #[derive(Debug)]
 struct Dialog {
     id: SurfaceId,
-    /// The toplevel that it asks about; `None` when it only says something.
-    about: Option<SurfaceId>,
+    about: About,
+    /// The toplevel that it stays above.
+    over: Option<SurfaceId>,
     text: String,
     size: Size,
     told: Told,
@@ -46,8 +84,8 @@ struct Dialog {
     dirty: bool,
     /// The desktop is to say when the next frame may be drawn.
     waits: bool,
-    /// It is over: with this answer.
-    ends: Option<bool>,
+    /// It is over: with this choice.
+    ends: Option<usize>,
 }
 
 /// All of them.
@@ -69,34 +107,51 @@ impl Dialogs {
         let now = Instant::now();
         if self.last_notice.is_none_or(|last| now.duration_since(last) >= BETWEEN_NOTICES) {
             self.last_notice = Some(now);
-            self.stop(None);
-            self.add(text, None);
+            self.take_back(About::Notice);
+            self.add(text, About::Notice, None);
         }
     }
 
     /// Asks the user whether the app of a toplevel is to be ended by force: [`HostEvent::Answer`] tells.
     pub fn ask(&mut self, window: SurfaceId, text: &str) {
-        if self.dialogs.iter().filter(|d| d.about.is_some()).count() < QUESTIONS {
-            self.stop(Some(window));
-            self.add(text, Some(window));
+        if self.dialogs.iter().filter(|d| d.about != About::Notice).count() < QUESTIONS {
+            self.stop(window);
+            self.add(text, About::App(window), Some(window));
         }
     }
 
-    /// Takes the question about a toplevel back, or the notice.
-    pub fn stop(&mut self, about: Option<SurfaceId>) {
+    /// Asks the user whether something may cross, above a toplevel: [`HostEvent::Permitted`] tells. There is one such question at
+    /// a time.
+    pub fn permit(&mut self, question: u64, text: &str, over: SurfaceId) {
+        self.add(text, About::Permission(question), Some(over));
+    }
+
+    /// Whether a question about a permission is open: nothing of the guest may be above it.
+    #[must_use]
+    pub fn asks_permission(&self) -> bool {
+        self.dialogs.iter().any(|d| matches!(d.about, About::Permission(_)) && d.ends.is_none())
+    }
+
+    /// Takes the question about a toplevel back.
+    pub fn stop(&mut self, window: SurfaceId) {
+        self.take_back(About::App(window));
+    }
+
+    fn take_back(&mut self, about: About) {
         for dialog in self.dialogs.iter_mut().filter(|d| d.about == about) {
-            (dialog.about, dialog.ends) = (None, Some(false));
+            (dialog.about, dialog.ends) = (About::Notice, Some(0));
         }
     }
 
-    fn add(&mut self, text: &str, about: Option<SurfaceId>) {
+    fn add(&mut self, text: &str, about: About, over: Option<SurfaceId>) {
         let id = SurfaceId(FIRST + self.opened);
         self.opened = (self.opened + 1) % FIRST;
         let lines = u32::try_from(text.len().div_ceil(LINE)).unwrap_or(1).clamp(1, 12);
-        let height = 44 + 20 * lines + if about.is_some() { 44 } else { 0 };
+        let height = 44 + 20 * lines + if about == About::Notice { 0 } else { 44 };
         self.dialogs.push(Dialog {
             id,
             about,
+            over,
             text: text.to_owned(),
             size: Size::new(WIDTH, height),
             told: Told::default(),
@@ -139,7 +194,7 @@ impl Dialogs {
             }
             HostEvent::Close { window } | HostEvent::Destroyed { window } if own(window) => {
                 if let Some(dialog) = self.get(window) {
-                    dialog.ends = Some(false);
+                    dialog.ends = Some(0);
                 }
             }
             HostEvent::Moved { window, .. } if own(window) => {}
@@ -187,7 +242,7 @@ impl Dialogs {
                     && dialog.was_seen()
                     && WAITING.contains(&key)
                 {
-                    dialog.ends = Some(false);
+                    dialog.ends = Some(0);
                 }
             }
             other => return Some(other),
@@ -204,9 +259,7 @@ impl Dialogs {
                 let painter = self.painter.get_or_insert_with(|| Painter::new(renderer));
                 dialog.draw(painter, presenter, renderer);
             }
-            if let (Some(force), Some(window)) = (dialog.ends, dialog.about) {
-                answers.push(HostEvent::Answer { window, force });
-            }
+            answers.extend(dialog.ends.and_then(|choice| dialog.about.answer(choice)));
         }
         let over = self.dialogs.extract_if(.., |dialog| dialog.ends.is_some());
         for dialog in over {
@@ -230,7 +283,7 @@ impl Dialog {
         Look {
             title: "Inlay".to_owned(),
             class: "inlay".to_owned(),
-            parent: self.about,
+            parent: self.over,
             min_size: self.size,
             max_size: self.size,
             base_size: Size::default(),
@@ -240,7 +293,7 @@ impl Dialog {
             modal: false,
             urgent: false,
             // A notice takes the focus from nobody; a question follows what the user just did.
-            no_focus: self.about.is_none(),
+            no_focus: self.about == About::Notice,
             keeps_awake: false,
             inhibits_shortcuts: false,
             content_type: ContentType::None,
@@ -270,7 +323,7 @@ impl Dialog {
             }
             Err(error) => {
                 tracing::warn!("a window of the host's own cannot be opened: {error:#}");
-                self.ends = Some(false);
+                self.ends = Some(0);
             }
         }
     }
@@ -280,9 +333,9 @@ impl Dialog {
         if button != BTN_LEFT || !self.was_seen() {
             return;
         }
-        if self.about.is_none() {
+        if self.about == About::Notice {
             // What it says was read.
-            self.ends = self.ends.or((!pressed).then_some(false));
+            self.ends = self.ends.or((!pressed).then_some(0));
         }
         let (pos, button) = (self.pointer, egui::PointerButton::Primary);
         let modifiers = egui::Modifiers::NONE;
@@ -291,15 +344,12 @@ impl Dialog {
 
     fn draw(&mut self, painter: &mut Painter, presenter: &mut dyn Presenter, renderer: &mut Renderer) {
         let Some(pixels) = presenter.begin_frame(self.id, self.size, true) else { return };
-        let choices: Vec<&str> =
-            CHOICES.iter().filter(|_| self.about.is_some()).map(|(text, _)| *text).collect();
+        let choices = self.about.choices();
         let scale = presenter.scale(self.id) as f32 / 120.0;
         let events = std::mem::take(&mut self.events);
         let page = Page { id: self.id, size: self.size, scale, text: &self.text, choices: &choices };
         let frame = painter.lay_out(&page, events);
-        if let Some((_, force)) = frame.clicked.and_then(|at| CHOICES.get(at)) {
-            self.ends = Some(*force);
-        }
+        self.ends = self.ends.or(frame.clicked);
         let Some(target) = &mut self.target else { return };
         let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
             painter.paint(frame, pixels, scale, device, queue, encoder, view);
@@ -380,6 +430,27 @@ mod tests {
     }
 
     #[test]
+    fn a_permission_is_given_by_its_button_only() {
+        // From the right: never, always, once, no.
+        for (left, answer) in [(40.0, Answer::Never), (110.0, Answer::Always), (190.0, Answer::Once)] {
+            let mut b = Bench::new();
+            b.dialogs.permit(3, "\"word\" of guest wants to paste text that you copied elsewhere.", APP);
+            assert!(b.dialogs.asks_permission());
+            b.turn();
+            assert!(b.click(left, 30.0).is_empty(), "too early");
+            b.seen();
+            assert_eq!(b.click(left, 30.0), [HostEvent::Permitted { question: 3, answer }]);
+            assert!(!b.dialogs.asks_permission());
+        }
+        let mut b = Bench::new();
+        b.dialogs.permit(4, "?", APP);
+        b.turn();
+        let window = b.dialogs.dialogs[0].id;
+        b.dialogs.take(HostEvent::Close { window });
+        assert_eq!(b.turn(), [HostEvent::Permitted { question: 4, answer: Answer::No }]);
+    }
+
+    #[test]
     fn keys_wait_and_are_nobody_elses() {
         let mut b = Bench::new();
         b.dialogs.ask(APP, "?");
@@ -409,9 +480,9 @@ mod tests {
             b.dialogs.say("!");
         }
         b.turn();
-        assert_eq!(b.dialogs.dialogs.iter().filter(|d| d.about.is_some()).count(), QUESTIONS);
+        assert_eq!(b.dialogs.dialogs.iter().filter(|d| d.about != About::Notice).count(), QUESTIONS);
         assert_eq!(b.dialogs.dialogs.len(), QUESTIONS + 1);
-        b.dialogs.stop(Some(SurfaceId(1)));
+        b.dialogs.stop(SurfaceId(1));
         assert!(b.turn().is_empty(), "nobody answered");
         assert_eq!(b.dialogs.dialogs.len(), QUESTIONS);
         // The desktop closes one.

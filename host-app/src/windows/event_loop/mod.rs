@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use inlay_protocol::connection::{Connection, ConnectionError};
+use inlay_protocol::display::Event;
 use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
 use inlay_protocol::memory::Notice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::dialogs::Dialogs;
 use super::exchange::Exchange;
+use super::gate::Gate;
 use super::heap::{self, Heap};
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
@@ -91,7 +93,11 @@ impl Loop {
             presenter,
             renderer,
             dialogs: Dialogs::default(),
-            exchange: Exchange::new(options.memory_socket.is_none()),
+            exchange: Exchange::new(
+                &options.name,
+                options.memory_socket.is_none(),
+                Gate::new(options.permissions.clone()),
+            ),
             last_tick: now,
             last_hidden_tick: now,
             interval: Duration::from_micros(16_667),
@@ -294,8 +300,8 @@ impl Loop {
             Ok(session) => {
                 tracing::info!("the agent is connected");
                 self.session = Some(session);
-                let greeting: Vec<_> = self.exchange.greeting().collect();
-                self.with_session(|session, _| greeting.iter().try_for_each(|event| session.tell(event)));
+                let greeting = self.exchange.greet();
+                self.tell_agent(&greeting);
             }
             Err(error) => tracing::warn!("the agent: {error}"),
         }
@@ -348,11 +354,23 @@ impl Loop {
     fn exchange(&mut self) {
         let news = self.presenter.selections_mut().map(|s| s.turn()).unwrap_or_default();
         for news in news {
-            if let Some(event) = self.exchange.desktop_did(news, self.session.is_some()) {
-                self.with_session(|session, _| session.tell(&event).and_then(|()| session.flush()));
-            }
+            let events = self.exchange.desktop_did(news, self.session.is_some());
+            self.tell_agent(&events);
         }
-        self.exchange.turn();
+        let mut events = self.exchange.turn(self.presenter.as_mut());
+        if let Some(session) = &self.session {
+            events.extend(self.exchange.focus(session.has_focus() || self.dialogs.asks_permission()));
+        }
+        self.tell_agent(&events);
+    }
+
+    fn tell_agent(&mut self, events: &[Event]) {
+        if !events.is_empty() {
+            self.with_session(|session, _| {
+                events.iter().try_for_each(|event| session.tell(event))?;
+                session.flush()
+            });
+        }
     }
 
     /// Follows the desktop's events; `false` when there were none.

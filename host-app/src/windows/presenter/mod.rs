@@ -24,6 +24,7 @@ use inlay_protocol::input::{InputEvent, Modifiers};
 use inlay_protocol::selection::Selection;
 
 use self::image::Image;
+use super::gate::Answer;
 use super::render::{Renderer, Target};
 
 /// How a toplevel looks to the desktop, beside its content.
@@ -226,6 +227,13 @@ pub enum HostEvent {
         window: SurfaceId,
         /// Whether its app is to be ended.
         force: bool,
+    },
+    /// The user answered [`Dialogs::permit`](super::dialogs::Dialogs::permit).
+    Permitted {
+        /// Which question.
+        question: u64,
+        /// What they said.
+        answer: Answer,
     },
 }
 

@@ -30,7 +30,7 @@ impl Session {
             && let Some(ping) = window.ping.take_if(|p| p.serial == serial)
             && ping.asked
         {
-            dialogs.stop(Some(surface));
+            dialogs.stop(surface);
         }
     }
 

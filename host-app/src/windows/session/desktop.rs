@@ -92,6 +92,7 @@ impl Session {
             }
             HostEvent::Close { window } => self.close_asked(window)?,
             HostEvent::Answer { window, force } => self.answered(window, force)?,
+            HostEvent::Permitted { question, answer } => self.permitted(question, answer, tools)?,
             HostEvent::Moved { window, at } => {
                 if self.is_open(window) && self.places.insert(window, at) != Some(at) {
                     self.tell(&Event::Place { surface: window, at })?;
@@ -162,7 +163,7 @@ impl Session {
 
     /// Dismisses popups. Their windows close at once, whatever the app does: an app must not keep the pointer, nor cover the
     /// desktop.
-    fn dismiss_where(
+    pub(super) fn dismiss_where(
         &mut self,
         tools: &mut Tools<'_>,
         which: impl Fn(&Self, SurfaceId) -> bool,

@@ -4,6 +4,7 @@
 //! All of it runs on the window loop's thread; nothing here waits.
 
 mod alive;
+mod copying;
 mod desktop;
 mod frames;
 mod looks;
@@ -315,11 +316,9 @@ impl Session {
             Request::Pong { surface, serial } => self.pong(surface, serial, tools.dialogs),
             Request::Counters(counters) => self.agent_counters = Some(counters),
             Request::Constrain { surface, how } => self.constrain(surface, how, tools),
-            Request::Offer(offer) => tools.exchange.guest_offers(offer, tools.presenter.selections_mut()),
+            Request::Offer(offer) => self.copied(offer, tools)?,
             Request::Fetch { transfer, selection, serial, kind } => {
-                let selections = tools.presenter.selections_mut();
-                let answer = tools.exchange.guest_fetches(transfer, (selection, serial, &kind), selections);
-                self.tell(&answer)?;
+                self.pastes(transfer, (selection, serial, kind), tools)?;
             }
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }

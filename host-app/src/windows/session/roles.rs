@@ -102,7 +102,7 @@ impl Session {
             self.close_window(child, tools);
         }
         drop(target);
-        tools.dialogs.stop(Some(root));
+        tools.dialogs.stop(root);
         tools.presenter.close(root);
     }
 
@@ -286,6 +286,10 @@ impl Session {
         }
         if surface.0 >= dialogs::FIRST {
             return Err(SessionError::Nonsense("a window with an id of the host's own"));
+        }
+        if tools.dialogs.asks_permission() && !self.windows.contains_key(&surface) {
+            // Nothing of the guest lies above a question of the host.
+            return self.tell(&Event::PopupDone { surface });
         }
         if self.toplevel_of(popup.parent).is_none() || popup.parent == surface {
             // The parent went at the same moment; the app is told to take the popup back.

@@ -47,7 +47,7 @@ impl Drop for Machine {
 /// Several starts of a fresh machine.
 pub fn measure(runs: usize) -> Result<Boot> {
     let machine = Machine(format!("bench-{}", std::process::id()));
-    machine.inlay(&["create"])?;
+    machine.inlay(&["create", "--integrated"])?;
     let runtime = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").context("run by cargo xtask bench")?);
     let socket = runtime.join("inlay").join(&machine.0).join("windows.sock");
     let mut all = Vec::new();

@@ -108,7 +108,7 @@ pub fn measure(runs: usize) -> Result<()> {
         return Ok(());
     }
     let machine = Machine(format!("bench-{}", std::process::id()));
-    machine.inlay(&["create", "--memory", "1024"], Stdio::null())?;
+    machine.inlay(&["create", "--integrated", "--memory", "1024"], Stdio::null())?;
     let config = PathBuf::from(std::env::var_os("XDG_CONFIG_HOME").context("run by cargo xtask bench")?);
     let config = config.join("inlay/machines").join(format!("{}.toml", machine.0));
     let text = std::fs::read_to_string(&config)?;
