@@ -116,7 +116,7 @@ impl Place {
         self.agent.listen(Duration::from_millis(100));
         let window = self.xvfb.find("Inlay");
         self.agent.listen(Duration::from_millis(700));
-        assert_eq!(self.questions(), [window.clone()], "one at a time");
+        assert_eq!(self.questions(), std::slice::from_ref(&window), "one at a time");
         window
     }
 
