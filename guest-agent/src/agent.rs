@@ -199,6 +199,7 @@ impl Agent {
                 self.judge(source, result);
             }
             Source::Exec(id) => crate::exec::ready(self, id),
+            Source::Keep => exchange::kept_ready(self),
             Source::Transfer(id) => exchange::ready(self, id),
             Source::X11 => x11::ready(self),
         }

@@ -4,7 +4,7 @@ use inlay_protocol::control::{Command, Exit, Report};
 use rustix::process::Signal;
 
 use crate::agent::{Agent, End};
-use crate::{apps, exec};
+use crate::{apps, exchange, exec};
 
 /// The session is up: says who the guest is, then what still runs.
 pub fn up(agent: &mut Agent) {
@@ -42,6 +42,7 @@ pub fn handle(agent: &mut Agent, command: Command) {
             None => tracing::warn!(signal, "the host asks for a signal that there is not"),
         },
         Command::PowerOff => power_off(agent),
+        Command::KeepCopied(bytes) => exchange::keep_up_to(agent, bytes),
         Command::Ping(number) => agent.report(&Report::Pong(number)),
     }
 }

@@ -18,6 +18,8 @@ pub enum Source {
     Display,
     /// Something of this exec: its stream, pipes or terminal.
     Exec(u64),
+    /// The pipes of what is kept.
+    Keep,
     /// The stream or the pipe of what is pasted.
     Transfer(u64),
     /// The X display's socket.

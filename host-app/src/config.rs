@@ -187,6 +187,9 @@ pub struct Config {
     /// What frames its windows and menus.
     #[serde(default)]
     pub border: Border,
+    /// MiB of what its apps copied that are kept when the app ends, 0 to 1024; 0 keeps nothing.
+    #[serde(default = "Config::default_keep_copied")]
+    pub keep_copied: u32,
     /// Id of the base image that its root disk belongs to, for life.
     pub base: String,
 }
@@ -202,12 +205,17 @@ impl Config {
             memory: Self::default_memory(),
             network: Network::default(),
             border: Border::default(),
+            keep_copied: Self::default_keep_copied(),
             base,
         }
     }
 
     fn default_cpus() -> u32 {
         2
+    }
+
+    fn default_keep_copied() -> u32 {
+        16
     }
 
     fn default_memory() -> u32 {
@@ -239,6 +247,7 @@ impl Config {
         };
         key("cpus", "between 1 and 64", (1..=64).contains(&config.cpus))?;
         key("memory", "between 256 and 1048576 (MiB)", (256..=1_048_576).contains(&config.memory))?;
+        key("keep_copied", "between 0 and 1024 (MiB)", config.keep_copied <= 1024)?;
         // It becomes part of a path.
         let hex = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         key(
@@ -257,6 +266,7 @@ impl Config {
              # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
              # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
              # border: around windows and menus, \"none\", \"auto\" (a colour for the machine's name) or a colour (\"#d93a2b\").\n\
+             # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
     }
@@ -375,6 +385,7 @@ mod tests {
         config.cpus = 3;
         config.network = Network::Tap("tap0".into());
         config.border = Border::Colour([0xd9, 0x3a, 0x2b]);
+        config.keep_copied = 0;
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
@@ -395,7 +406,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));

@@ -118,6 +118,8 @@ pub enum Command {
     PowerOff,
     /// Answered by [`Report::Pong`].
     Ping(u64),
+    /// Bytes of what was copied that are kept when its app ends; 0 keeps nothing.
+    KeepCopied(u64),
 }
 
 /// From the agent to the machine process.
@@ -162,7 +164,7 @@ impl Message for Command {
         match self {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
             Self::Signal { signal, .. } => Invalid::unless((1..=64).contains(signal), "signal"),
-            Self::PowerOff | Self::Ping(_) => Ok(()),
+            Self::PowerOff | Self::Ping(_) | Self::KeepCopied(_) => Ok(()),
         }
     }
 }

@@ -5,18 +5,24 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::scripted::Screen;
+use common::compositor::{Desktop, FIRST, LEFT, Offers};
+use common::scripted::{Agent, Screen};
 use common::sway::Sway;
 use common::{Local, Process, Xvfb, eventually};
 use inlay_exchange::kinds::TEXT;
+use inlay_protocol::display::{Event, Request};
+use inlay_protocol::geometry::Size;
+use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::stream::Chunk;
 use rustix::process::Signal;
 
 /// Where apps are that copy and paste.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Side {
     /// An X display and its key.
     X11(String, Option<PathBuf>),
@@ -180,6 +186,10 @@ fn everything_arrives(place: &Place) {
             let what = format!("{} bytes of {kind} from {from:?} to {to:?}", bytes.len());
             assert!(got == bytes, "{what}: {} bytes came", got.len());
             drop(owner);
+            if to == &place.host {
+                // What the guest keeps of it is another test's.
+                continue;
+            }
             eventually("nothing more to paste", || {
                 (!to.types(false).iter().any(|t| t == kind)).then_some(())
             });
@@ -220,6 +230,104 @@ fn what_is_marked_arrives_as_well() {
     everything_arrives_and_primary(&Place::new(host, Screen::X11(&xvfb.display)));
     let host = Side::Wayland(sway.socket());
     everything_arrives_and_primary(&Place::new(host, Screen::Wayland(&sway.socket())));
+}
+
+/// As on a desktop without data control: the test is the desktop, its other apps, and the agent.
+#[test]
+fn a_desktop_without_data_control_shares_with_the_window_that_has_the_focus() {
+    let desk = Desktop::start(Offers::default());
+    let mut agent = Agent::start(Screen::Wayland(&desk.socket()));
+    let offer = |selection, serial, types: &[&str]| {
+        let types = types.iter().map(|t| (*t).to_owned()).collect();
+        Request::Offer(Offer { selection, serial, types })
+    };
+    for (serial, selection) in (1..).zip(Selection::ALL) {
+        agent.send(&offer(selection, serial, &[TEXT, "image/png"]));
+    }
+    agent.listen(Duration::from_millis(300));
+    assert!(desk.with(|desk| desk.copied(false)).is_empty(), "without a window nothing can be set");
+    agent.window(1, "window", Size::new(300, 200));
+    eventually("the window", || desk.with(|desk| !desk.windows().is_empty()).then_some(()));
+    agent.listen(Duration::from_millis(300));
+    // For a click, as the desktop wants it.
+    desk.with(|desk| {
+        desk.point(FIRST.0 + 50, FIRST.1 + 50);
+        desk.click(LEFT);
+        desk.key(30);
+    });
+    for (primary, selection) in [(false, Selection::Clipboard), (true, Selection::Primary)] {
+        eventually("what the guest copied", || {
+            agent.listen(Duration::from_millis(20));
+            desk.with(move |desk| desk.copied(primary)).contains(&"image/png".to_owned()).then_some(())
+        });
+        // Another app of the desktop pastes it.
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        desk.with(move |desk| desk.paste(primary, "UTF8_STRING", write));
+        let (stream, kind) = agent.until("a fetch", |e| match e {
+            Event::Fetch { stream, selection: of, kind, .. } if *of == selection => {
+                Some((*stream, kind.clone()))
+            }
+            _ => None,
+        });
+        assert_eq!(kind, TEXT);
+        let mut connection = agent.open(stream).unwrap();
+        connection.queue(&Chunk::Data(b"of the guest".to_vec())).unwrap();
+        connection.queue(&Chunk::End).unwrap();
+        connection.flush().unwrap();
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "of the guest");
+        // Another app copies.
+        desk.with(move |desk| desk.copy(primary, "text/plain", b"of the desktop"));
+        let serial = agent.until("an offer", |e| match e {
+            Event::Offer(offer) if offer.selection == selection && offer.types == [TEXT] => {
+                Some(offer.serial)
+            }
+            _ => None,
+        });
+        agent.send(&Request::Fetch { transfer: 9 + serial, selection, serial, kind: TEXT.to_owned() });
+        let stream = agent.until("a stream", |e| match e {
+            Event::Stream { transfer, stream } if *transfer == 9 + serial => *stream,
+            _ => None,
+        });
+        assert_eq!(agent.read(stream), b"of the desktop");
+    }
+}
+
+#[test]
+fn what_was_copied_outlives_its_app() {
+    let xvfb = Xvfb::start();
+    let place = Place::new(Side::X11(xvfb.display.clone(), None), Screen::X11(&xvfb.display));
+    let [x11, wayland] = &place.guest;
+    for (from, other) in [(x11, wayland), (wayland, x11)] {
+        for (kind, bytes) in [(TEXT, "zůstane".as_bytes().to_vec()), ("image/png", png())] {
+            let owner = from.copies(kind, &place.file("content", &bytes), false);
+            eventually("it on the host", || (place.host.pastes(kind, false) == bytes).then_some(()));
+            // Long enough to be read, as any user is slow.
+            std::thread::sleep(Duration::from_millis(700));
+            owner.signal(Signal::KILL);
+            drop(owner);
+            for to in [&place.host, other, from] {
+                eventually(&format!("{kind} that outlives {from:?} with {to:?}"), || {
+                    (to.pastes(kind, false) == bytes).then_some(())
+                });
+            }
+        }
+        // What nobody keeps goes with its app: what is too long, and what is no common type.
+        let long = place.file("long", &noise(17 << 20));
+        for (kind, path) in [("application/x-rare", place.file("rare", b"rare")), (TEXT, long)] {
+            let owner = from.copies(kind, &path, false);
+            let name = if kind == TEXT { "UTF8_STRING" } else { kind };
+            eventually("it on the host", || {
+                (place.host.types(false).iter().any(|t| t == name)
+                    && from.pastes(kind, false).len() as u64 == path.metadata().unwrap().len())
+                .then_some(())
+            });
+            std::thread::sleep(Duration::from_secs(1));
+            drop(owner);
+            eventually("its end", || (!place.host.types(false).iter().any(|t| t == name)).then_some(()));
+        }
+    }
 }
 
 #[test]

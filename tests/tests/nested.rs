@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use common::machine::{BOOT, Machine, apps, pixels, stops};
+use common::machine::{BOOT, Machine, apps, copies, pixels, stops};
 use common::{Xvfb, nested, within};
 
 /// One machine for all of it: a start is the dearest part.
@@ -29,6 +29,7 @@ fn apps_pixels_processors_network_and_pause_on_our_engine() {
     });
     assert_eq!(features.chars().nth(5), Some('1'), "{features}");
     apps(&machine, &xvfb);
+    copies(&machine, &xvfb);
     network(&machine);
     pause(&machine);
     pixels(&machine);

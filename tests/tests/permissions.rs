@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,13 +12,11 @@ use std::time::Duration;
 use common::scripted::{Agent, Screen};
 use common::{Process, SOON, Xvfb, eventually, program};
 use inlay::config::Config;
-use inlay::machine::Sockets;
 use inlay::permissions::{Kind, Permissions, Resource, Verdict, Way};
 use inlay_exchange::kinds::TEXT;
-use inlay_protocol::connection::{Connection, ConnectionError};
+use inlay_protocol::connection::ConnectionError;
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::{Rect, Size};
-use inlay_protocol::handshake::{Capabilities, Hello, Role, VERSION, Welcome};
 use inlay_protocol::selection::{Offer, Selection};
 use inlay_protocol::stream::Chunk;
 
@@ -139,42 +136,6 @@ impl Place {
             _ => None,
         })
     }
-
-    fn open(
-        &self,
-        stream: [u8; 16],
-    ) -> Result<Connection, Option<inlay_protocol::handshake::HandshakeError>> {
-        let socket = Sockets::new(self.agent.runtime()).display();
-        let mut connection = Connection::new(UnixStream::connect(socket).unwrap().into()).unwrap();
-        let role = Role::Stream(stream);
-        connection
-            .queue_raw(&Hello { version: VERSION, role, capabilities: Capabilities::default() }.encode())
-            .unwrap();
-        connection.flush().unwrap();
-        loop {
-            connection.receive().unwrap();
-            match connection.next_raw(Welcome::SIZE) {
-                Ok(Some(bytes)) => {
-                    Welcome::decode(&bytes.try_into().unwrap()).map_err(Some)?;
-                    return Ok(connection);
-                }
-                Ok(None) => assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello"),
-                Err(_) => return Err(None),
-            }
-        }
-    }
-
-    /// What comes on a stream.
-    fn read(&self, stream: [u8; 16]) -> Vec<u8> {
-        let mut connection = self.open(stream).unwrap();
-        let mut all = Vec::new();
-        loop {
-            match connection.wait_message::<Chunk>(Some(SOON)).unwrap().unwrap().0 {
-                Chunk::Data(bytes) => all.extend(bytes),
-                Chunk::End => return all,
-            }
-        }
-    }
 }
 
 fn text(way: Way) -> Resource {
@@ -197,7 +158,7 @@ fn at_never_no_byte_crosses() {
     assert_eq!(crossed.len(), 50, "{crossed:?}");
     assert_eq!(crossed.iter().filter(refused).count(), 50);
     assert!(place.questions().is_empty());
-    assert!(place.open([7; 16]).is_err(), "nobody guesses a stream");
+    assert!(place.agent.open([7; 16]).is_err(), "nobody guesses a stream");
 }
 
 #[test]
@@ -263,12 +224,12 @@ fn answers_let_through_what_they_say() {
     place.fetch(1, serial);
     place.answer(ONCE);
     let stream = place.stream_of(1).expect("once");
-    assert_eq!(place.read(stream), b"first");
-    assert!(place.open(stream).is_err(), "an id is good once");
+    assert_eq!(place.agent.read(stream), b"first");
+    assert!(place.agent.open(stream).is_err(), "an id is good once");
     // Again the same, without a question.
     place.fetch(2, serial);
     let stream = place.stream_of(2).expect("the same copy");
-    assert_eq!(place.read(stream), b"first");
+    assert_eq!(place.agent.read(stream), b"first");
     // Another copy is another question.
     let _owner = place.copies("second");
     let serial = eventually("another offer", || {
@@ -282,7 +243,7 @@ fn answers_let_through_what_they_say() {
     place.fetch(4, serial);
     place.answer(ALWAYS);
     let stream = place.stream_of(4).expect("always");
-    assert_eq!(place.read(stream), b"second");
+    assert_eq!(place.agent.read(stream), b"second");
     assert_eq!(
         Permissions::read(&place.file).unwrap().get(text(Way::In)),
         Verdict::Always,
@@ -319,7 +280,7 @@ fn what_a_guest_copies_waits_for_the_answer() {
             _ => None,
         });
         assert_eq!(serial, 2);
-        let mut connection = place.open(stream).unwrap();
+        let mut connection = place.agent.open(stream).unwrap();
         connection.queue(&Chunk::Data(b"of the guest".to_vec())).unwrap();
         connection.queue(&Chunk::End).unwrap();
         connection.flush().unwrap();
@@ -386,7 +347,7 @@ fn a_change_counts_at_once() {
     let kind = "text/x-long".to_owned();
     place.agent.send(&Request::Fetch { transfer: 9, selection: Selection::Clipboard, serial, kind });
     let stream = place.stream_of(9).unwrap();
-    let mut connection = place.open(stream).unwrap();
+    let mut connection = place.agent.open(stream).unwrap();
     assert!(connection.wait_message::<Chunk>(Some(SOON)).unwrap().is_some());
     Permissions::all(Verdict::Never).write(&place.file).unwrap();
     let mut got = 0;

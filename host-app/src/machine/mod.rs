@@ -248,7 +248,7 @@ fn hold(
         .map_err(MachineError::system("cannot write into the machine's folder"))?;
     let sockets = Sockets::new(paths.runtime());
     let (config, _) = create::boot_files(folders, paths.name())?;
-    let mut running = Running::new(paths, options, config.border)?;
+    let mut running = Running::new(paths, options, &config)?;
     let observer = running.memory_observer();
     let (guest, note) = engine::start(folders, paths.name(), options.engine, &sockets, &observer)?;
     tracing::info!(engine = guest.engine(), pid = guest.pid(), "the guest is on");

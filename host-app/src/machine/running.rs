@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::clients::{Clients, Doing};
 use super::control::{AgentEvent, Control};
+use super::door::chain;
 use super::door::{Arrival, Door};
 use super::guest::{Ended, Guest};
 use super::launcher::Launcher;
@@ -19,7 +20,7 @@ use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
 use crate::api::{self, Reply};
-use crate::config::Border;
+use crate::config::Config;
 use crate::paths::MachinePaths;
 use crate::process;
 use crate::signals::Signals;
@@ -74,6 +75,8 @@ pub struct Running {
     pub(super) windows: WindowProcess,
     pub(super) clients: Option<Clients>,
     signals: Signals,
+    /// Bytes of what apps copied that the agent is to keep.
+    keep_copied: u64,
 }
 
 impl Running {
@@ -81,7 +84,7 @@ impl Running {
     ///
     /// # Errors
     /// A socket or the signal handling cannot be made.
-    pub fn new(paths: &MachinePaths, options: &Options, border: Border) -> Result<Self, MachineError> {
+    pub fn new(paths: &MachinePaths, options: &Options, config: &Config) -> Result<Self, MachineError> {
         let sockets = Sockets::new(paths.runtime());
         let socket = MachineError::system;
         let memory =
@@ -98,7 +101,7 @@ impl Running {
             label: paths.name().to_string(),
             runtime: paths.runtime().into(),
             local: false,
-            border: border.colour(&paths.name().to_string()),
+            border: config.border.colour(&paths.name().to_string()),
             log: log.clone(),
         });
         let launcher = launcher.map_err(socket("cannot start the launcher of window processes"))?;
@@ -110,7 +113,19 @@ impl Running {
         let now = Instant::now();
         let phase = Phase::Starting { until: now + options.start_limit };
         let paths = paths.clone();
-        Ok(Self { paths, phase, since: now, control, streams, memory, windows, clients: None, signals })
+        let keep_copied = u64::from(config.keep_copied) << 20;
+        Ok(Self {
+            paths,
+            phase,
+            since: now,
+            control,
+            streams,
+            memory,
+            windows,
+            clients: None,
+            signals,
+            keep_copied,
+        })
     }
 
     /// What to give to the gpu device and its transport.
@@ -198,6 +213,9 @@ impl Running {
                 tracing::info!(after = ?self.since.elapsed(), system = self.control.system(), "the agent is ready");
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Running;
+                }
+                if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
+                    tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
                 }
                 self.answer_where(|doing| doing == Doing::Ready, &Reply::Done);
             }

@@ -15,7 +15,7 @@ use super::control::tests::{answer, knock, say};
 use super::guest::{Ended, Guest};
 use super::{End, Options, Running, Sockets};
 use crate::api::{ApiError, Client, Display, Phase, Reply, Request};
-use crate::config::Border;
+use crate::config::Config;
 use crate::paths::Folders;
 use crate::process;
 
@@ -90,7 +90,7 @@ impl Bed {
         let engine = child.id();
         let pidfd = process::pidfd(&child).unwrap();
         let options = Options { start_limit, display: Display::Any, engine: None };
-        let mut running = Running::new(&paths, &options, Border::None).unwrap();
+        let mut running = Running::new(&paths, &options, &Config::new("0".repeat(16))).unwrap();
         running.open().unwrap();
         let guest = Box::new(Sleeper { child, pidfd, deaf, wanted: false });
         let machine = Some(std::thread::spawn(move || running.run(guest)));

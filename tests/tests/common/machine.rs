@@ -14,7 +14,7 @@ use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows,
 /// A slow machine under emulation, even a nested one.
 pub const BOOT: Duration = Duration::from_secs(600);
 /// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
-const PACKAGES: &str = "xterm";
+const PACKAGES: &str = "wl-clipboard,xclip,xterm";
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
 
@@ -268,6 +268,59 @@ pub fn apps(machine: &Machine, xvfb: &Xvfb) {
     xvfb.find("ends itself");
     machine.guest("touch end");
     within(BOOT, "the window's end", || xvfb.is_gone("ends itself").then_some(()));
+}
+
+/// Copy and paste, both ways, for both kinds of apps of the guest; lists of files and what is not permitted stay where they are.
+pub fn copies(machine: &Machine, xvfb: &Xvfb) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blob");
+    let mut random = super::Random::new(9);
+    let blob: Vec<u8> = (0..1 << 20).flat_map(|_| random.below(u64::MAX).to_le_bytes()).collect();
+    std::fs::write(&path, &blob).unwrap();
+    let sum = run("sha256sum", &[&path]).1[..64].to_owned();
+    let kind = "application/x-blob";
+    let host = |arguments: &[&str]| {
+        let mut command = Command::new("xclip");
+        command.args(["-selection", "clipboard", "-t", kind]).args(arguments).env("DISPLAY", &xvfb.display);
+        command.stderr(Stdio::null());
+        command
+    };
+    // From the host.
+    let owner = Process::spawn(host(&["-i", "-quiet"]).arg(&path));
+    for paste in ["wl-paste -n -t", "xclip -o -selection clipboard -t"] {
+        within(BOOT, paste, || {
+            let out = machine.output(&[
+                "exec",
+                &machine.name,
+                "--",
+                "sh",
+                "-c",
+                &format!("{paste} {kind} | sha256sum"),
+            ]);
+            String::from_utf8_lossy(&out.stdout).starts_with(&sum).then_some(())
+        });
+    }
+    // Its paths mean nothing there.
+    let list = folder.path().join("list");
+    std::fs::write(&list, "file:///etc/hostname\r\n").unwrap();
+    let files = Process::spawn(host(&["-i", "-quiet", "-t", "text/uri-list"]).arg(&list));
+    within(BOOT, "nothing that can be pasted", || {
+        let out = machine.output(&["exec", &machine.name, "--", "wl-paste", "--list-types"]);
+        (!String::from_utf8_lossy(&out.stdout).contains("x-blob"))
+            .then_some(String::from_utf8(out.stdout).unwrap())
+    });
+    drop((owner, files));
+    // From the guest.
+    machine.install(&path, "/tmp/blob");
+    for copy in ["wl-copy -t application/x-blob", "xclip -i -selection clipboard -t application/x-blob"] {
+        machine.guest(&format!("{copy} < /tmp/blob > /dev/null 2>&1"));
+        within(BOOT, copy, || (host(&["-o"]).output().unwrap().stdout == blob).then_some(()));
+        // Not any more, at once.
+        machine.ok(&["permissions", &machine.name, "clipboard-out", "never"]);
+        within(BOOT, "nothing", || host(&["-o"]).output().unwrap().stdout.is_empty().then_some(()));
+        machine.ok(&["permissions", &machine.name, "clipboard-out", "always"]);
+        within(BOOT, "it again", || (host(&["-o"]).output().unwrap().stdout == blob).then_some(()));
+    }
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.

@@ -11,7 +11,8 @@ use inlay::machine::Sockets;
 use inlay_protocol::connection::Connection;
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::{Rect, Size};
-use inlay_protocol::handshake::{Capabilities, Hello, Role, VERSION, Welcome};
+use inlay_protocol::handshake::{Capabilities, HandshakeError, Hello, Role, VERSION, Welcome};
+use inlay_protocol::stream::Chunk;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{Process, SOON, eventually, program};
@@ -54,6 +55,26 @@ pub struct Agent {
     runtime: tempfile::TempDir,
 }
 
+/// Says hello, and waits for the welcome; none is said where the connection is closed instead.
+fn greet(
+    connection: &mut Connection,
+    role: Role,
+    capabilities: Capabilities,
+) -> Result<(), Option<HandshakeError>> {
+    connection.queue_raw(&Hello { version: VERSION, role, capabilities }.encode()).unwrap();
+    connection.flush().unwrap();
+    loop {
+        connection.receive().unwrap();
+        match connection.next_raw(Welcome::SIZE) {
+            Ok(Some(bytes)) => {
+                return Welcome::decode(&bytes.try_into().unwrap()).map(drop).map_err(Some);
+            }
+            Ok(None) => assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello"),
+            Err(_) => return Err(None),
+        }
+    }
+}
+
 impl Agent {
     pub fn start(screen: Screen<'_>) -> Self {
         Self::start_with(screen, &[])
@@ -70,17 +91,7 @@ impl Agent {
         let socket = Sockets::new(runtime.path()).display();
         let stream = eventually("the window process", || UnixStream::connect(&socket).ok());
         let mut connection = Connection::new(stream.into()).unwrap();
-        let hello = Hello { version: VERSION, role: Role::Display, capabilities: Capabilities::MEMFD };
-        connection.queue_raw(&hello.encode()).unwrap();
-        connection.flush().unwrap();
-        let welcome = loop {
-            connection.receive().unwrap();
-            if let Some(bytes) = connection.next_raw(Welcome::SIZE).unwrap() {
-                break Welcome::decode(&bytes.try_into().unwrap()).unwrap();
-            }
-            assert!(connection.wait(Some(SOON)).unwrap(), "no answer to the hello");
-        };
-        assert_eq!(welcome.refusal, None);
+        greet(&mut connection, Role::Display, Capabilities::MEMFD).unwrap();
         Self { connection, events: Vec::new(), commits: 0, process, runtime }
     }
 
@@ -184,6 +195,30 @@ impl Agent {
             grab: false,
             reposition: None,
         }));
+    }
+
+    /// Opens a stream that the window process expects.
+    ///
+    /// # Errors
+    /// It refuses, or closes the connection.
+    pub fn open(&self, stream: [u8; 16]) -> Result<Connection, Option<HandshakeError>> {
+        let mut connection =
+            Connection::new(UnixStream::connect(Sockets::new(self.runtime()).display()).unwrap().into())
+                .unwrap();
+        greet(&mut connection, Role::Stream(stream), Capabilities::default())?;
+        Ok(connection)
+    }
+
+    /// What comes on a stream.
+    pub fn read(&self, stream: [u8; 16]) -> Vec<u8> {
+        let mut connection = self.open(stream).unwrap();
+        let mut all = Vec::new();
+        loop {
+            match connection.wait_message::<Chunk>(Some(SOON)).unwrap().unwrap().0 {
+                Chunk::Data(bytes) => all.extend(bytes),
+                Chunk::End => return all,
+            }
+        }
     }
 
     /// The folder of its sockets.

@@ -1,6 +1,7 @@
 //! A Wayland desktop of the tests' own (smithay), without a screen: it offers or withholds what others always or never have, does what
 //! the test says, and notes what windows ask for. Windows are where they opened, in the order in which they did.
 
+mod copying;
 mod wishes;
 
 use std::os::fd::AsFd;
@@ -43,6 +44,7 @@ use smithay::wayland::shm::{ShmHandler, ShmState, with_buffer_contents};
 use smithay::wayland::tablet_manager::TabletSeatHandler;
 use smithay::wayland::viewporter::{ViewportCachedState, ViewporterState};
 
+use self::copying::Copying;
 use self::wishes::Wishes;
 #[allow(unused_imports, reason = "not every test looks at wishes")]
 pub use self::wishes::{Held, Kind};
@@ -235,6 +237,7 @@ pub struct Desk {
     windows: Vec<ToplevelSurface>,
     popups: Vec<PopupSurface>,
     wishes: Wishes,
+    copying: Copying,
     /// What was asked for, until the test clears it.
     pub asked: Vec<Asked>,
     /// The icons of the window that was given some last: sides, and bytes of the first.
@@ -279,6 +282,7 @@ impl Desk {
             windows: Vec::new(),
             popups: Vec::new(),
             wishes: Wishes::offer(display),
+            copying: Copying::offer(display),
             asked: Vec::new(),
             icons: (Vec::new(), Vec::new()),
             cursor: CursorImageStatus::default_named(),
@@ -675,6 +679,10 @@ impl SeatHandler for Desk {
 
     fn seat_state(&mut self) -> &mut SeatState<Self> {
         &mut self.seats
+    }
+
+    fn focus_changed(&mut self, _: &Seat<Self>, focused: Option<&WlSurface>) {
+        self.copying_focus(focused);
     }
 
     fn cursor_image(&mut self, _: &Seat<Self>, image: CursorImageStatus) {

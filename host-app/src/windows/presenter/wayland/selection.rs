@@ -308,16 +308,22 @@ impl Desktop {
 }
 
 impl State {
+    /// What the user did last in a window of ours, while it has the focus: only then may the data device set anything.
+    fn press_of_focus(&self) -> Option<u32> {
+        self.newest_press().filter(|_| self.keyboard.focus().is_some())
+    }
+
     fn settle_selections(&mut self) {
-        // Who has no focus may set nothing by the data device.
-        let press = self.newest_press().filter(|_| self.keyboard.focus().is_some());
+        let press = self.press_of_focus();
         self.selections.settle(press, &self.handle);
     }
 }
 
 impl Selections for Wayland {
     fn due(&self) -> Option<Instant> {
-        (!self.state.selections.news.is_empty()).then(Instant::now)
+        let Desktop { news, waiting, .. } = &self.state.selections;
+        let can_settle = waiting.iter().any(Option::is_some) && self.state.press_of_focus().is_some();
+        (!news.is_empty() || can_settle).then(Instant::now)
     }
 
     fn turn(&mut self) -> Vec<News> {

@@ -6,7 +6,9 @@
 //! copied:      app_copied                     x11_did (Changed)           Event::Offer  -> the other two are told
 //! pasted:      app_pastes                     x11_did (Wanted)            Event::Fetch  -> fetched from who has it, by a pipe
 //! ```
-//! What crosses to or from the host goes on a stream of its own ([`inlay_exchange::transfer`]); within the guest the pipe is all.
+//! What an app copied outlives it ([`keep`]). What crosses to or from the host goes on a stream of its own ([`inlay_exchange::transfer`]); within the guest the pipe is all.
+
+mod keep;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -44,6 +46,8 @@ pub enum Origin {
     X11,
     /// The host, by this offer.
     Host(u64),
+    /// Nobody any more: it was kept.
+    Kept,
 }
 
 /// Who has a selection.
@@ -85,6 +89,7 @@ pub struct Exchange {
     serial: u64,
     transfers: BTreeMap<u64, Active>,
     next: u64,
+    keep: keep::Keep,
 }
 
 /// A Wayland app copied something, or (without names) takes it back. smithay tells Wayland's other apps itself.
@@ -93,6 +98,24 @@ pub fn app_copied(agent: &mut Agent, selection: Selection, given: Vec<String>) {
     let source = agent.exchange.named.take();
     let owner = if given.is_empty() { Owner::Nobody } else { Owner::Wayland(source, given) };
     hold(agent, selection, owner, types);
+    kept_is_old(agent, selection);
+}
+
+/// Another app copied: what is kept is of the one before.
+fn kept_is_old(agent: &mut Agent, selection: Selection) {
+    if selection == Selection::Clipboard {
+        let types = agent.exchange.held[selection.index()].types.clone();
+        keep::copied(agent, &types);
+    }
+}
+
+/// The app that copied is gone, and nothing was kept of it.
+fn gone(agent: &mut Agent, selection: Selection) {
+    if selection == Selection::Clipboard && keep::take_over(agent) {
+        return;
+    }
+    hold(agent, selection, Owner::Nobody, Vec::new());
+    tell_wayland(agent, selection);
 }
 
 /// A Wayland app's source is gone.
@@ -100,8 +123,7 @@ pub fn source_gone(agent: &mut Agent, source: &ObjectId) {
     for selection in Selection::ALL {
         let owner = &agent.exchange.held[selection.index()].owner;
         if matches!(owner, Owner::Wayland(Some(own), _) if own == source) {
-            hold(agent, selection, Owner::Nobody, Vec::new());
-            tell_wayland(agent, selection);
+            gone(agent, selection);
         }
     }
 }
@@ -121,21 +143,22 @@ pub fn x11_did(agent: &mut Agent, news: News) {
             let had = matches!(agent.exchange.held[selection.index()].owner, Owner::Other(Origin::X11));
             if !types.is_empty() {
                 hold(agent, selection, Owner::Other(Origin::X11), types);
+                tell_wayland(agent, selection);
+                kept_is_old(agent, selection);
             } else if had {
-                hold(agent, selection, Owner::Nobody, types);
-            } else {
-                return;
+                gone(agent, selection);
             }
-            tell_wayland(agent, selection);
         }
-        News::Wanted { selection, kind, pipe } => match &agent.exchange.held[selection.index()].owner {
-            Owner::Wayland(..) => ask_wayland(agent, selection, &kind, pipe),
-            Owner::Other(origin @ Origin::Host(_)) => {
-                let origin = *origin;
-                fetch(agent, selection, &kind, pipe, origin);
-            }
-            Owner::Nobody | Owner::Other(Origin::X11) => pipe.cut_off(),
-        },
+        News::Wanted { selection, kind, pipe } => fetch_from_owner(agent, selection, &kind, pipe),
+    }
+}
+
+/// Fetches what somebody has into a pipe, whoever it is.
+fn fetch_from_owner(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe) {
+    match agent.exchange.held[selection.index()].owner {
+        Owner::Nobody => pipe.cut_off(),
+        Owner::Wayland(..) => ask_wayland(agent, selection, kind, pipe),
+        Owner::Other(origin) => fetch(agent, selection, kind, pipe, origin),
     }
 }
 
@@ -163,6 +186,9 @@ pub fn host_offers(agent: &mut Agent, offer: Offer) {
     let types = kinds::travelling(types);
     if !types.is_empty() {
         hold(agent, selection, Owner::Other(Origin::Host(serial)), types);
+        if selection == Selection::Clipboard {
+            keep::forget(agent);
+        }
     } else if had {
         hold(agent, selection, Owner::Nobody, types);
     } else {
@@ -176,10 +202,10 @@ pub fn host_fetches(agent: &mut Agent, stream: [u8; 16], (selection, serial, kin
     let Ok((read, write)) = Pipe::pair() else { return };
     let held = &agent.exchange.held[selection.index()];
     let current = held.serial == serial && held.types.iter().any(|t| t == kind);
-    match held.owner {
-        Owner::Wayland(..) if current => ask_wayland(agent, selection, kind, write),
-        Owner::Other(Origin::X11) if current => x11::take(agent, selection, kind.to_owned(), write),
-        _ => write.cut_off(),
+    if current && !matches!(held.owner, Owner::Other(Origin::Host(_))) {
+        fetch_from_owner(agent, selection, kind, write);
+    } else {
+        write.cut_off();
     }
     let mut active = Active::new(Transfer::give(read));
     active.open(agent, stream);
@@ -228,7 +254,7 @@ fn hold(agent: &mut Agent, selection: Selection, owner: Owner, types: Vec<String
         Owner::Other(Origin::Host(_)) => [false, true],
         // What the host takes back is no news to it.
         Owner::Nobody => [false, was_host],
-        Owner::Wayland(..) => [false, false],
+        Owner::Wayland(..) | Owner::Other(Origin::Kept) => [false, false],
     };
     if !is_x11 {
         x11::offer(agent, selection, types);
@@ -280,10 +306,11 @@ fn ask_wayland(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe) 
     }
 }
 
-/// Fetches what an X11 app or the host has.
+/// Fetches what an X11 app or the host has, or what is kept.
 fn fetch(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe, origin: Origin) {
     let serial = match origin {
         Origin::X11 => return x11::take(agent, selection, kind.to_owned(), pipe),
+        Origin::Kept => return keep::give(agent, kind, pipe),
         Origin::Host(serial) => serial,
     };
     if !agent.display.is_up() || agent.exchange.transfers.len() >= limits::TRANSFERS {
@@ -316,9 +343,9 @@ impl Active {
     fn step(&mut self) -> Result<bool, StepError> {
         let Some(link) = &mut self.link else { return Ok(false) };
         if link.is_down() {
+            // Whether it is connected is told by the loop: asked now, a socket that is still at it says that nothing is wrong.
             link.try_connect()?;
-        }
-        if !link.is_up() {
+        } else if !link.is_up() {
             link.ready()?;
         }
         Ok(match link.connection_mut() {
@@ -341,6 +368,16 @@ enum StepError {
     Transfer(#[from] TransferError),
 }
 
+/// So much of what was copied is kept when its app ends.
+pub fn keep_up_to(agent: &mut Agent, bytes: u64) {
+    keep::limit(agent, bytes);
+}
+
+/// Something of what is kept is ready.
+pub fn kept_ready(agent: &mut Agent) {
+    keep::ready(agent);
+}
+
 /// Something of a transfer is ready.
 pub fn ready(agent: &mut Agent, id: u64) {
     let Some(active) = agent.exchange.transfers.get_mut(&id) else { return };
@@ -358,6 +395,7 @@ pub fn ready(agent: &mut Agent, id: u64) {
 
 /// Once a turn: what is due by time.
 pub fn turn(agent: &mut Agent, now: Instant) {
+    keep::turn(agent, now);
     let due = agent.exchange.transfers.iter().filter(|(_, active)| active.due() <= now);
     for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
         ready(agent, id);
@@ -367,11 +405,12 @@ pub fn turn(agent: &mut Agent, now: Instant) {
 /// When something is due by time.
 #[must_use]
 pub fn due(agent: &Agent) -> Option<Instant> {
-    agent.exchange.transfers.values().map(Active::due).min()
+    agent.exchange.transfers.values().map(Active::due).chain(keep::due(agent)).min()
 }
 
 /// Says what to wait for.
 pub fn watch(agent: &mut Agent) {
+    keep::watch(agent);
     let handle = agent.loop_handle.clone();
     for (id, Active { link, transfer, watches, .. }) in &mut agent.exchange.transfers {
         let source = Source::Transfer(*id);
