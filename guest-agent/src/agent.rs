@@ -17,6 +17,7 @@ use smithay::reexports::wayland_server::DisplayHandle;
 use crate::apps::Apps;
 use crate::channel::{Address, Link, LinkError};
 use crate::cursor::{self, CursorState};
+use crate::drag::{self, Drags};
 use crate::exchange::{self, Exchange};
 use crate::export::{self, Counted};
 use crate::handlers::Protocols;
@@ -105,6 +106,8 @@ pub struct Agent {
     pub x11: X11,
     /// What is copied and pasted.
     pub exchange: Exchange,
+    /// What is dragged.
+    pub drags: Drags,
     /// Set when the agent is to end.
     pub end: Option<End>,
     watches: [Watch; 2],
@@ -149,6 +152,7 @@ impl Agent {
             apps: Apps::default(),
             x11,
             exchange: Exchange::default(),
+            drags: Drags::default(),
             end: None,
             watches: Default::default(),
             started: now,
@@ -265,6 +269,7 @@ impl Agent {
         self.recycler.disconnected();
         self.cursor.disconnected();
         inject::disconnected(self);
+        drag::disconnected(self);
         exchange::disconnected(self);
         windows::configure_waiting(self);
         self.next_idle_frame = Instant::now() + IDLE_FRAME;

@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::handlers::{output, shortcuts, xdg_shell};
 use crate::surface::{Shown, Surface, root_of};
 use crate::windows::Stage;
-use crate::{exchange, export, inject, x11};
+use crate::{drag, exchange, export, inject, x11};
 
 /// Handles one event.
 pub fn handle(agent: &mut Agent, event: Event) {
@@ -75,6 +75,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
             exchange::host_fetches(agent, stream, (selection, serial, &kind));
         }
         Event::Stream { transfer, stream } => exchange::host_answers(agent, transfer, stream),
+        Event::Drag(event) => drag::handle(agent, event),
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));

@@ -13,6 +13,7 @@ mod channel;
 mod control;
 mod cursor;
 mod display;
+mod drag;
 mod exchange;
 mod exec;
 mod export;

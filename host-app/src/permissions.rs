@@ -103,12 +103,16 @@ impl Kind {
 pub enum Resource {
     /// What was copied or marked.
     Clipboard(Way, Kind),
+    /// What is dragged.
+    Drop(Way),
 }
 
 impl Resource {
     /// All of them, in the order in which they are listed.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Way::In, Way::Out].into_iter().flat_map(|way| Kind::ALL.map(|kind| Self::Clipboard(way, kind)))
+        let copies =
+            [Way::In, Way::Out].into_iter().flat_map(|way| Kind::ALL.map(|kind| Self::Clipboard(way, kind)));
+        copies.chain([Self::Drop(Way::In)])
     }
 
     /// What it is about, for a list.
@@ -123,15 +127,20 @@ impl Resource {
             Self::Clipboard(Way::Out, Kind::Images) => "pictures that they copied",
             Self::Clipboard(Way::Out, Kind::Files) => "files that they copied",
             Self::Clipboard(Way::Out, Kind::Other) => "anything else that they copied",
+            Self::Drop(Way::In) => "what you drop on a window of the machine",
+            Self::Drop(Way::Out) => "what you drag out of it",
         }
     }
 }
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Clipboard(way, kind) = self;
+        let (Self::Clipboard(way, _) | Self::Drop(way)) = self;
         let way = if *way == Way::In { "in" } else { "out" };
-        f.pad(&format!("clipboard-{way}-{}", kind.name()))
+        match self {
+            Self::Clipboard(_, kind) => f.pad(&format!("clipboard-{way}-{}", kind.name())),
+            Self::Drop(_) => f.pad(&format!("drop-{way}")),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::framing::{Invalid, Message};
 use crate::geometry::{Point, Rect, RectF, Size};
 use crate::input::InputEvent;
 use crate::limits;
-use crate::selection::{Offer, Selection, check_type};
+use crate::selection::{Actions, Drag, Offer, Selection, check_type};
 
 /// A `wl_surface` of the guest. Given by the agent, never 0, not used again within a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -523,6 +523,22 @@ pub enum Request {
         /// The type, one of the offer's.
         kind: String,
     },
+    /// What the app under a [`Drag`] would do with it.
+    DragAnswer {
+        /// Of [`Drag::Enter`].
+        serial: u64,
+        /// The type that it would take; none: it takes nothing there.
+        kind: Option<String>,
+        /// What would become of it, at most one.
+        action: Actions,
+    },
+    /// What became of something that was dropped.
+    DragEnd {
+        /// Of [`Drag::Enter`].
+        serial: u64,
+        /// At most one; none: nothing.
+        action: Actions,
+    },
 }
 
 /// How a pointer is held.
@@ -704,6 +720,8 @@ pub enum Event {
         /// The one-time id of the stream; none when there is nothing to be had.
         stream: Option<[u8; 16]>,
     },
+    /// Something of the host is dragged over windows of the guest.
+    Drag(Drag),
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -752,6 +770,11 @@ impl Message for Request {
             Self::Cursor(Cursor::Surface { hotspot, .. }) => Invalid::unless(hotspot.is_sane(), "hotspot"),
             Self::Offer(offer) => offer.check(),
             Self::Fetch { kind, .. } => check_type(kind),
+            Self::DragAnswer { kind, action, .. } => {
+                kind.iter().try_for_each(|kind| check_type(kind))?;
+                action.check_one()
+            }
+            Self::DragEnd { action, .. } => action.check_one(),
             Self::DestroyBuffer { .. }
             | Self::DestroySurface { .. }
             | Self::RoleGone { .. }
@@ -788,6 +811,7 @@ impl Message for Event {
             Self::Place { at, .. } => Invalid::unless(at.is_sane(), "window place"),
             Self::Offer(offer) => offer.check(),
             Self::Fetch { kind, .. } => check_type(kind),
+            Self::Drag(drag) => drag.check(),
             Self::Shown { outputs, scale_120, .. } => {
                 let known = outputs.iter().all(|at| usize::from(*at) < limits::OUTPUTS);
                 Invalid::unless(known && outputs.len() <= limits::OUTPUTS, "outputs of a window")?;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::display::SurfaceId;
 use crate::framing::Invalid;
 use crate::limits;
 
@@ -15,13 +16,17 @@ pub enum Selection {
     Clipboard,
     /// What is marked; pasted by the middle button.
     Primary,
+    /// What is dragged. There is no [`Offer`] of it: it is told by [`Drag`].
+    Drag,
 }
 
 impl Selection {
-    /// All of them, in the order of [`Selection::index`].
+    /// So many there are.
+    pub const COUNT: usize = 3;
+    /// Those that apps have to give as long as they like.
     pub const ALL: [Self; 2] = [Self::Clipboard, Self::Primary];
 
-    /// Its place in a list of all.
+    /// Its place in a list of [`Selection::COUNT`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -42,8 +47,110 @@ pub struct Offer {
 
 impl Offer {
     pub(crate) fn check(&self) -> Result<(), Invalid> {
-        Invalid::unless(self.types.len() <= limits::TYPES, "types of an offer")?;
-        self.types.iter().try_for_each(|kind| check_type(kind))
+        Invalid::unless(self.selection != Selection::Drag, "selection of an offer")?;
+        check_types(&self.types)
+    }
+}
+
+fn check_types(types: &[String]) -> Result<(), Invalid> {
+    Invalid::unless(types.len() <= limits::TYPES, "types of an offer")?;
+    types.iter().try_for_each(|kind| check_type(kind))
+}
+
+/// What may become of something that is dropped, as bits (`wl_data_device_manager.dnd_action`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Actions(pub u8);
+
+impl Actions {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// It stays and is there as well.
+    pub const COPY: Self = Self(1);
+    /// It is there instead.
+    pub const MOVE: Self = Self(2);
+    /// The user is asked by the app that gets it.
+    pub const ASK: Self = Self(4);
+
+    /// Whether all of `other` are in it.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those in both.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those in either.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// No unknown bits.
+    pub(crate) fn check(self) -> Result<(), Invalid> {
+        Invalid::unless(self.0 < 8, "drag and drop actions")
+    }
+
+    /// At most one.
+    pub(crate) fn check_one(self) -> Result<(), Invalid> {
+        self.check()?;
+        Invalid::unless(self.0.count_ones() <= 1, "drag and drop action")
+    }
+}
+
+/// Something of the host that is dragged over windows of the guest (`wl_data_device`, XDND).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Drag {
+    /// It comes over a window.
+    Enter {
+        /// The root surface of the window.
+        surface: SurfaceId,
+        /// Where, surface-local.
+        x: f64,
+        /// Where, surface-local.
+        y: f64,
+        /// Counts drags within a connection.
+        serial: u64,
+        /// What it can be had as.
+        types: Vec<String>,
+        /// What the app that it comes from allows.
+        actions: Actions,
+    },
+    /// It moves on it.
+    Motion {
+        /// Milliseconds of an unspecified clock.
+        time_ms: u64,
+        /// Where, surface-local.
+        x: f64,
+        /// Where, surface-local.
+        y: f64,
+    },
+    /// It goes elsewhere, or ends.
+    Leave,
+    /// It is dropped there.
+    Drop,
+}
+
+impl Drag {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Enter { x, y, types, actions, .. } => {
+                Invalid::unless(x.is_finite() && y.is_finite(), "place of a drag")?;
+                actions.check()?;
+                check_types(types)
+            }
+            Self::Motion { x, y, .. } => Invalid::unless(x.is_finite() && y.is_finite(), "place of a drag"),
+            Self::Leave | Self::Drop => Ok(()),
+        }
     }
 }
 

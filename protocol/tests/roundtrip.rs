@@ -10,7 +10,7 @@ use inlay_protocol::handshake::{Hello, Welcome};
 use inlay_protocol::input::{AxisSource, InputEvent, Modifiers, Scroll};
 use inlay_protocol::limits;
 use inlay_protocol::memory::{Notice, Region, Run};
-use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::selection::{Actions, Drag, Offer, Selection};
 use inlay_protocol::stream::{Chunk, Input, Output};
 use proptest::collection::vec;
 use proptest::option;
@@ -34,6 +34,29 @@ fn offer() -> impl Strategy<Value = Offer> {
         serial,
         types,
     })
+}
+
+fn drag() -> impl Strategy<Value = Drag> {
+    let place = || (-500.0..500.0, -500.0..500.0);
+    prop_oneof![
+        (surface(), place(), any::<u64>(), vec(kind(), 0..5), 0..8_u8).prop_map(
+            |(surface, (x, y), serial, types, actions)| Drag::Enter {
+                surface,
+                x,
+                y,
+                serial,
+                types,
+                actions: Actions(actions)
+            }
+        ),
+        (any::<u64>(), place()).prop_map(|(time_ms, (x, y))| Drag::Motion { time_ms, x, y }),
+        Just(Drag::Leave),
+        Just(Drag::Drop),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Actions> {
+    prop::sample::select(vec![Actions::NONE, Actions::COPY, Actions::MOVE, Actions::ASK])
 }
 
 fn point() -> impl Strategy<Value = Point> {
@@ -177,6 +200,12 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         Just(Request::SayAgain),
         offer().prop_map(Request::Offer),
+        (any::<u64>(), option::of(kind()), action()).prop_map(|(serial, kind, action)| Request::DragAnswer {
+            serial,
+            kind,
+            action
+        }),
+        (any::<u64>(), action()).prop_map(|(serial, action)| Request::DragEnd { serial, action }),
         (any::<u64>(), selection(), any::<u64>(), kind()).prop_map(|(transfer, selection, serial, kind)| {
             Request::Fetch { transfer, selection, serial, kind }
         }),
@@ -229,6 +258,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(stream, selection, serial, kind)| Event::Fetch { stream, selection, serial, kind }),
         (any::<u64>(), option::of(any::<[u8; 16]>()))
             .prop_map(|(transfer, stream)| Event::Stream { transfer, stream }),
+        drag().prop_map(Event::Drag),
         (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
             .prop_map(|(surface, outputs, scale_120)| Event::Shown { surface, outputs, scale_120 }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
@@ -375,6 +405,9 @@ fn fields_out_of_their_limits_are_refused() {
     };
     refused(fetch(""));
     refused(fetch("a/b\n"));
+    refused(Request::Offer(Offer { selection: Selection::Drag, serial: 1, types: vec![] }));
+    refused(Request::DragEnd { serial: 1, action: Actions(3) });
+    refused(Request::DragAnswer { serial: 1, kind: None, action: Actions(8) });
     let wild =
         InputEvent::PointerRelative { time_us: 0, delta: (0.0, f64::INFINITY), unaccelerated: (0.0, 0.0) };
     let bytes = framing::encode(&Event::Input(wild)).unwrap();

@@ -54,6 +54,7 @@ mod atoms {
             UTF8_STRING,
             COMPOUND_TEXT,
             TEXT,
+            XdndSelection,
             _INLAY_TIME,
             _INLAY_DATA,
         }
@@ -99,7 +100,8 @@ pub struct Selections {
     atoms: Atoms,
     names: Names,
     root: Window,
-    slots: [Slot; 2],
+    /// In the order of [`Selection::index`].
+    slots: [Slot; Selection::COUNT],
     taking: Vec<Taking>,
     giving: Vec<Giving>,
     multiples: Vec<Multiple>,
@@ -121,13 +123,29 @@ impl Selections {
         let primary = Atom::from(x11rb::protocol::xproto::AtomEnum::PRIMARY);
         let slot = |selection, atom| -> Result<Slot, Fault> {
             let window = own_window(c, root)?;
+            // Who owns what is dragged is no news to anybody.
+            if selection == Selection::Drag {
+                return Ok(Slot {
+                    selection,
+                    atom,
+                    window,
+                    offered: None,
+                    given: Vec::new(),
+                    owner: 0,
+                    stale: false,
+                });
+            }
             let all = SelectionEventMask::SET_SELECTION_OWNER
                 | SelectionEventMask::SELECTION_WINDOW_DESTROY
                 | SelectionEventMask::SELECTION_CLIENT_CLOSE;
             c.xfixes_select_selection_input(root, atom, all)?;
             Ok(Slot { selection, atom, window, offered: None, given: Vec::new(), owner: 0, stale: false })
         };
-        let slots = [slot(Selection::Clipboard, atoms.CLIPBOARD)?, slot(Selection::Primary, primary)?];
+        let slots = [
+            slot(Selection::Clipboard, atoms.CLIPBOARD)?,
+            slot(Selection::Primary, primary)?,
+            slot(Selection::Drag, atoms.XdndSelection)?,
+        ];
         let mut this = Self {
             atoms,
             names: Names::default(),
@@ -140,7 +158,7 @@ impl Selections {
             piece: (c.maximum_request_bytes() / 2).min(giving::PIECE),
             mask,
         };
-        for index in 0..this.slots.len() {
+        for index in Selection::ALL.map(Selection::index) {
             if c.get_selection_owner(this.slots[index].atom)?.reply()?.owner != x11rb::NONE {
                 this.ask(c, index)?;
             }
@@ -217,6 +235,11 @@ impl Selections {
                 Ok(())
             }
         }
+    }
+
+    /// Something is dragged that can be had by these names.
+    pub fn dragged(&mut self, names: Vec<String>) {
+        self.slots[Selection::Drag.index()].given = names;
     }
 
     /// Takes an event of the connection; those that are not about selections are left alone.

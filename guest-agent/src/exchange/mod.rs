@@ -85,7 +85,7 @@ struct Active {
 pub struct Exchange {
     /// The source that the request in hand names.
     pub named: Option<ObjectId>,
-    held: [Held; 2],
+    held: [Held; Selection::COUNT],
     serial: u64,
     transfers: BTreeMap<u64, Active>,
     next: u64,
@@ -287,6 +287,8 @@ fn tell_wayland(agent: &mut Agent, selection: Selection) {
         (Selection::Primary, Owner::Other(origin)) => set_primary_selection(display, seat, names, *origin),
         (Selection::Clipboard, _) => clear_data_device_selection(display, seat),
         (Selection::Primary, _) => clear_primary_selection(display, seat),
+        // Told by the drag itself.
+        (Selection::Drag, _) => {}
     }
 }
 
@@ -297,6 +299,7 @@ fn ask_wayland(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe) 
     };
     let Some(name) = kinds::to_ask(given, kind).map(str::to_owned) else { return pipe.cut_off() };
     let asked = match selection {
+        Selection::Drag => return pipe.cut_off(),
         Selection::Clipboard => request_data_device_client_selection(&agent.seat, name, pipe.into_fd()),
         Selection::Primary => request_primary_client_selection(&agent.seat, name, pipe.into_fd())
             .map_err(|_| smithay::wayland::selection::data_device::SelectionRequestError::NoSelection),
@@ -307,7 +310,7 @@ fn ask_wayland(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe) 
 }
 
 /// Fetches what an X11 app or the host has, or what is kept.
-fn fetch(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe, origin: Origin) {
+pub fn fetch(agent: &mut Agent, selection: Selection, kind: &str, pipe: Pipe, origin: Origin) {
     let serial = match origin {
         Origin::X11 => return x11::take(agent, selection, kind.to_owned(), pipe),
         Origin::Kept => return keep::give(agent, kind, pipe),

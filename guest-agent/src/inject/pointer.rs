@@ -50,14 +50,23 @@ pub fn leave(agent: &mut Agent) {
 /// It moves.
 pub fn motion(agent: &mut Agent, time: u32, x: f64, y: f64) {
     let Some(pointer) = agent.seat.get_pointer() else { return };
-    let root = agent.input.pointer_root.and_then(|id| agent.surfaces.get(id)).map(|s| (s.id, s.wl.clone()));
-    // Popups are where they are on their toplevel, so that a drag from one into the other stays one movement.
-    let origin = root.as_ref().map(|(id, _)| origin(agent, *id, 0)).unwrap_or_default();
-    let location = At::from((x + f64::from(origin.0), y + f64::from(origin.1)));
-    let focus = root.and_then(|(_, root)| under(agent, &root, origin, location, 0));
+    let (location, focus) = match agent.input.pointer_root {
+        Some(root) => find(agent, root, x, y),
+        None => (At::from((x, y)), None),
+    };
     let serial = SERIAL_COUNTER.next_serial();
     pointer.motion(agent, focus, &MotionEvent { location, serial, time });
     pointer.frame(agent);
+}
+
+/// A place in a window as the seat has it, and what is there.
+pub fn find(agent: &Agent, root: SurfaceId, x: f64, y: f64) -> (At, Option<(WlSurface, At)>) {
+    let root = agent.surfaces.get(root).map(|s| (s.id, s.wl.clone()));
+    // Popups are where they are on their toplevel, so that a drag from one into the other stays one movement.
+    let origin = root.as_ref().map(|(id, _)| origin(agent, *id, 0)).unwrap_or_default();
+    let location = At::from((x + f64::from(origin.0), y + f64::from(origin.1)));
+    let there = root.and_then(|(_, root)| under(agent, &root, origin, location, 0));
+    (location, there)
 }
 
 /// It is moved, whether its place changes or not.

@@ -299,6 +299,8 @@ impl Host {
             | Request::Constrain { .. }
             | Request::Offer(_)
             | Request::Fetch { .. }
+            | Request::DragAnswer { .. }
+            | Request::DragEnd { .. }
             | Request::SayAgain => {}
         }
         self.requests.push(request);

@@ -18,11 +18,11 @@ use inlay_exchange::transfer::Transfer;
 use inlay_protocol::connection::Connection;
 use inlay_protocol::display::{Event, SurfaceId};
 use inlay_protocol::limits;
-use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::selection::{Actions, Drag, Offer, Selection};
 
 use super::dialogs::Dialogs;
 use super::gate::{Answer, Gate, Pass};
-use super::presenter::{Presenter, Selections};
+use super::presenter::{Dragged, Presenter, Selections};
 use crate::permissions::{Kind, Resource, Way};
 
 /// How long the agent may take to open a stream.
@@ -75,6 +75,20 @@ struct Waiting {
     kind: String,
 }
 
+/// Where something is that is dragged over windows of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Dragging {
+    /// Nowhere, or where it may not be dropped.
+    #[default]
+    Nothing,
+    /// Over a window.
+    Over,
+    /// Dropped: the user is asked.
+    Waits,
+    /// Dropped: the app fetches it.
+    Dropped,
+}
+
 /// What of the desktop is needed.
 #[derive(Debug)]
 pub struct Outside<'a> {
@@ -97,9 +111,10 @@ pub struct Exchange {
     focused: bool,
     /// Counts offers to the agent.
     serial: u64,
-    desktop: [Desktop; 2],
-    guest: [Guest; 2],
+    desktop: [Desktop; Selection::COUNT],
+    guest: [Guest; Selection::COUNT],
     waiting: Vec<Waiting>,
+    drag: Dragging,
     tickets: Vec<Ticket>,
     streams: Vec<(Connection, Moving)>,
 }
@@ -117,6 +132,7 @@ impl Exchange {
             desktop: Default::default(),
             guest: Default::default(),
             waiting: Vec::new(),
+            drag: Dragging::Nothing,
             tickets: Vec::new(),
             streams: Vec::new(),
         }
@@ -134,15 +150,19 @@ impl Exchange {
     }
 
     /// The agent is gone, and with it what its apps had to give.
-    pub fn agent_gone(&mut self, selections: Option<&mut dyn Selections>) {
+    pub fn agent_gone(&mut self, presenter: &mut dyn Presenter) {
         self.tickets.clear();
         self.streams.clear();
         self.waiting.clear();
         self.gate.forget();
         self.focused = false;
+        let dropped = [Dragging::Waits, Dragging::Dropped].contains(&std::mem::take(&mut self.drag));
+        if dropped {
+            presenter.end_drag(Actions::NONE);
+        }
         let shown = self.guest.iter_mut().map(|guest| std::mem::take(guest).shown);
         let shown: Vec<bool> = shown.map(|types| !types.is_empty()).collect();
-        let Some(selections) = selections else { return };
+        let Some(selections) = presenter.selections_mut() else { return };
         for selection in Selection::ALL.into_iter().filter(|s| shown[s.index()]) {
             selections.offer(selection, Vec::new());
         }
@@ -193,6 +213,11 @@ impl Exchange {
                 desktop.copy += 1;
                 desktop.types = types;
                 if agent { self.tell() } else { Vec::new() }
+            }
+            // Nothing is dragged out of the guest.
+            News::Wanted { selection: Selection::Drag, pipe, .. } => {
+                pipe.cut_off();
+                Vec::new()
             }
             News::Wanted { selection, kind, pipe } => {
                 let Guest { serial, shown, .. } = &self.guest[selection.index()];
@@ -255,6 +280,10 @@ impl Exchange {
         outside: &mut Outside<'_>,
     ) -> Option<Event> {
         let waiting = Waiting { transfer, selection, serial, kind };
+        if selection == Selection::Drag {
+            // Asked about when it was dropped.
+            return Some(self.serve(&waiting, outside.presenter.selections_mut()));
+        }
         let desktop = &self.desktop[selection.index()];
         let (resource, copy) = (resource(Way::In, &waiting.kind), desktop.copy);
         if self.gate.pass(resource, copy) == Pass::Ask && self.is_current(&waiting) {
@@ -277,7 +306,10 @@ impl Exchange {
     fn serve(&mut self, waiting: &Waiting, selections: Option<&mut dyn Selections>) -> Event {
         let Waiting { transfer, selection, kind, .. } = waiting;
         let copy = self.desktop[selection.index()].copy;
-        let resource = resource(Way::In, kind);
+        let resource = match selection {
+            Selection::Drag => Resource::Drop(Way::In),
+            Selection::Clipboard | Selection::Primary => resource(Way::In, kind),
+        };
         let may = self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
         let stream = selections.filter(|_| may).and_then(|selections| {
             let (read, write) = Pipe::pair().ok()?;
@@ -288,15 +320,108 @@ impl Exchange {
         Event::Stream { transfer: *transfer, stream }
     }
 
+    /// Something is dragged over a window of the machine: what the agent is to know.
+    pub fn dragged(&mut self, dragged: Dragged, outside: &mut Outside<'_>) -> Option<Drag> {
+        let slot = Selection::Drag.index();
+        match dragged {
+            Dragged::Enter { window, x, y, types, actions } => {
+                let types = self.crossing(types);
+                let desktop = &mut self.desktop[slot];
+                desktop.copy += 1;
+                self.serial += 1;
+                (desktop.serial, desktop.told, desktop.types) = (self.serial, types.clone(), types.clone());
+                self.drag = Dragging::Over;
+                if self.gate.pass(Resource::Drop(Way::In), desktop.copy) == Pass::No || types.is_empty() {
+                    outside.presenter.answer_drag(None, Actions::NONE);
+                    self.drag = Dragging::Nothing;
+                    return None;
+                }
+                Some(Drag::Enter { surface: window, x, y, serial: self.serial, types, actions })
+            }
+            Dragged::Motion { time_ms, x, y } if self.drag == Dragging::Over => {
+                Some(Drag::Motion { time_ms, x, y })
+            }
+            Dragged::Leave if self.drag == Dragging::Over => {
+                self.drag = Dragging::Nothing;
+                Some(Drag::Leave)
+            }
+            Dragged::Drop if self.drag == Dragging::Over => {
+                self.drag = Dragging::Waits;
+                let copy = self.desktop[slot].copy;
+                if self.gate.pass(Resource::Drop(Way::In), copy) == Pass::Ask {
+                    self.ask(Resource::Drop(Way::In), copy, outside);
+                    if self
+                        .gate
+                        .open()
+                        .is_some_and(|q| (q.resource, q.serial) == (Resource::Drop(Way::In), copy))
+                    {
+                        return None;
+                    }
+                }
+                match self.drop_if_permitted(outside) {
+                    Some(Event::Drag(drag)) => Some(drag),
+                    _ => None,
+                }
+            }
+            Dragged::Motion { .. } | Dragged::Leave => None,
+            Dragged::Drop => {
+                outside.presenter.end_drag(Actions::NONE);
+                None
+            }
+        }
+    }
+
+    /// Lets go what was dropped, or takes it away from the app that was under it.
+    fn drop_if_permitted(&mut self, outside: &mut Outside<'_>) -> Option<Event> {
+        if self.drag != Dragging::Waits {
+            return None;
+        }
+        let copy = self.desktop[Selection::Drag.index()].copy;
+        if self.gate.pass(Resource::Drop(Way::In), copy) == Pass::Yes {
+            self.drag = Dragging::Dropped;
+            return Some(Event::Drag(Drag::Drop));
+        }
+        self.drag = Dragging::Nothing;
+        outside.presenter.end_drag(Actions::NONE);
+        Some(Event::Drag(Drag::Leave))
+    }
+
+    /// What the guest's app under the drag would do.
+    pub fn drag_answered(
+        &mut self,
+        serial: u64,
+        kind: Option<&str>,
+        action: Actions,
+        presenter: &mut dyn Presenter,
+    ) {
+        let Desktop { serial: now, types, .. } = &self.desktop[Selection::Drag.index()];
+        let known = kind.filter(|kind| types.iter().any(|t| t == kind));
+        if self.drag == Dragging::Over && *now == serial {
+            presenter.answer_drag(known, if known.is_some() { action } else { Actions::NONE });
+        }
+    }
+
+    /// What became of what was dropped.
+    pub fn drag_ended(&mut self, serial: u64, action: Actions, presenter: &mut dyn Presenter) {
+        if self.drag == Dragging::Dropped && self.desktop[Selection::Drag.index()].serial == serial {
+            self.drag = Dragging::Nothing;
+            presenter.end_drag(action);
+        }
+    }
+
     /// Asks the user, if somebody looks at the machine at all.
     fn ask(&mut self, resource: Resource, of: u64, outside: &mut Outside<'_>) {
         let Some((window, app)) = &outside.focus else { return };
         let Some(question) = self.gate.ask(resource, of) else { return };
-        let Resource::Clipboard(way, kind) = resource;
-        let (machine, kind) = (&self.machine, kind.words());
-        let text = match way {
-            Way::In => format!("\"{app}\" of {machine} wants to paste {kind} that you copied elsewhere."),
-            Way::Out => format!("\"{app}\" of {machine} wants to copy {kind} to your clipboard."),
+        let machine = &self.machine;
+        let text = match resource {
+            Resource::Clipboard(Way::In, kind) => {
+                format!("\"{app}\" of {machine} wants to paste {} that you copied elsewhere.", kind.words())
+            }
+            Resource::Clipboard(Way::Out, kind) => {
+                format!("\"{app}\" of {machine} wants to copy {} to your clipboard.", kind.words())
+            }
+            Resource::Drop(_) => format!("\"{app}\" of {machine} is to get what you dropped on it."),
         };
         outside.dialogs.permit(question.number, &text, *window);
     }
@@ -304,6 +429,9 @@ impl Exchange {
     /// The user answered; what the agent is to know.
     pub fn answered(&mut self, number: u64, answer: Answer, outside: &mut Outside<'_>) -> Vec<Event> {
         let Some(question) = self.gate.answered(number, answer) else { return Vec::new() };
+        if question.resource == Resource::Drop(Way::In) {
+            return self.drop_if_permitted(outside).into_iter().collect();
+        }
         let about = |waiting: &mut Waiting| resource(Way::In, &waiting.kind) == question.resource;
         let served: Vec<Waiting> = self.waiting.extract_if(.., about).collect();
         let mut events = Vec::new();

@@ -11,7 +11,7 @@ use inlay_protocol::input::InputEvent;
 
 use self::paint::{Page, Painter};
 use super::gate::Answer;
-use super::presenter::{Announce, Announced, Ended, HostEvent, Look, Presenter};
+use super::presenter::{Announce, Announced, Dragged, Ended, HostEvent, Look, Presenter};
 use super::render::{Drawn, Renderer, Target};
 use super::window::Told;
 
@@ -197,7 +197,8 @@ impl Dialogs {
                     dialog.ends = Some(0);
                 }
             }
-            HostEvent::Moved { window, .. } if own(window) => {}
+            HostEvent::Moved { window, .. } | HostEvent::Drag(Dragged::Enter { window, .. })
+                if own(window) => {}
             HostEvent::Focus { window, keys, modifiers } => {
                 self.focused = window.filter(|window| own(*window));
                 let window = window.filter(|window| !own(*window));

@@ -311,7 +311,7 @@ impl Loop {
         let Some(session) = self.session.take() else { return };
         self.received_before += session.connection().received();
         let closed = session.end(&mut self.tools());
-        self.exchange.agent_gone(self.presenter.selections_mut());
+        self.exchange.agent_gone(self.presenter.as_mut());
         if self.ending {
             tracing::info!("the agent ends with the machine");
         } else if let Some(error) = error {

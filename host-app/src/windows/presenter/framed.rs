@@ -9,9 +9,10 @@ use std::os::fd::BorrowedFd;
 use inlay_protocol::display::{Act, Constraint, Icon, Output, Place, Popup, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
+use inlay_protocol::selection::Actions;
 
 use super::image::Image;
-use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{Announce, Announced, Dragged, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::dialogs;
 use crate::windows::render::{Renderer, Target};
 
@@ -34,13 +35,15 @@ pub struct Framed {
     border: Border,
     /// The window that the pointer is in.
     pointed: Option<SurfaceId>,
+    /// The window that something is dragged over.
+    dragged: Option<SurfaceId>,
 }
 
 impl Framed {
     /// Borders of this colour (red, green, blue) on a desktop.
     #[must_use]
     pub fn new(desktop: Box<dyn Presenter>, colour: [u8; 3]) -> Self {
-        Self { desktop, border: Border { width: WIDTH, colour }, pointed: None }
+        Self { desktop, border: Border { width: WIDTH, colour }, pointed: None, dragged: None }
     }
 
     /// The border of a window on each side; the host's own have none.
@@ -123,6 +126,15 @@ impl Framed {
             HostEvent::Input(InputEvent::PointerMotion { time_ms, x, y }) => {
                 let edge = self.pointed.map_or(0.0, |window| f64::from(self.edge(window)));
                 HostEvent::Input(InputEvent::PointerMotion { time_ms, x: x - edge, y: y - edge })
+            }
+            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions }) => {
+                self.dragged = Some(window);
+                let edge = f64::from(self.edge(window));
+                HostEvent::Drag(Dragged::Enter { window, x: x - edge, y: y - edge, types, actions })
+            }
+            HostEvent::Drag(Dragged::Motion { time_ms, x, y }) => {
+                let edge = self.dragged.map_or(0.0, |window| f64::from(self.edge(window)));
+                HostEvent::Drag(Dragged::Motion { time_ms, x: x - edge, y: y - edge })
             }
             other => other,
         }
@@ -255,6 +267,14 @@ impl Presenter for Framed {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.desktop.constrain(window, how);
+    }
+
+    fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
+        self.desktop.answer_drag(kind, action);
+    }
+
+    fn end_drag(&mut self, action: Actions) {
+        self.desktop.end_drag(action);
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

@@ -21,7 +21,7 @@ use inlay_protocol::display::{
 };
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
-use inlay_protocol::selection::Selection;
+use inlay_protocol::selection::{Actions, Selection};
 
 use self::image::Image;
 use super::gate::Answer;
@@ -228,6 +228,8 @@ pub enum HostEvent {
         /// Whether its app is to be ended.
         force: bool,
     },
+    /// Something of another app is dragged over a window of ours.
+    Drag(Dragged),
     /// The user answered [`Dialogs::permit`](super::dialogs::Dialogs::permit).
     Permitted {
         /// Which question.
@@ -235,6 +237,37 @@ pub enum HostEvent {
         /// What they said.
         answer: Answer,
     },
+}
+
+/// Something of another app that is dragged over windows of ours.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dragged {
+    /// It comes over one.
+    Enter {
+        /// Which.
+        window: SurfaceId,
+        /// Where in it.
+        x: f64,
+        /// Where in it.
+        y: f64,
+        /// What it can be had as, by the names that travel.
+        types: Vec<String>,
+        /// What its app allows.
+        actions: Actions,
+    },
+    /// It moves.
+    Motion {
+        /// Milliseconds of the desktop's clock.
+        time_ms: u64,
+        /// Where in the window.
+        x: f64,
+        /// Where in the window.
+        y: f64,
+    },
+    /// It goes elsewhere, or ends.
+    Leave,
+    /// It is dropped: [`Presenter::end_drag`] is to follow.
+    Drop,
 }
 
 /// What apps of the desktop copied and mark, and what the guest's apps give to them.
@@ -365,6 +398,13 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Has the pointer held in a window while it is there and has the focus, or no more; [`HostEvent::Constrained`] says when it is.
     fn constrain(&mut self, _window: SurfaceId, _how: Option<Constraint>) {}
+
+    /// What would be done with what is dragged over a window of ours: as which type it would be taken, if at all, and with what
+    /// action.
+    fn answer_drag(&mut self, _kind: Option<&str>, _action: Actions) {}
+
+    /// What became of something that was dropped; no action: nothing.
+    fn end_drag(&mut self, _action: Actions) {}
 
     /// The desktop's selections, where it has any.
     fn selections(&self) -> Option<&dyn Selections> {

@@ -11,9 +11,10 @@ use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::scale::Scale;
+use inlay_protocol::selection::Actions;
 
 use super::image::{Image, resampled};
-use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{Dragged, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 
 /// A window's pixels, and the states of a toplevel.
@@ -71,6 +72,14 @@ impl Scaled {
                 let [delta, unaccelerated] =
                     [delta, unaccelerated].map(|(x, y)| (scale.logical(x), scale.logical(y)));
                 HostEvent::Input(InputEvent::PointerRelative { time_us, delta, unaccelerated })
+            }
+            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions }) => {
+                let (x, y) = (scale.logical(x), scale.logical(y));
+                HostEvent::Drag(Dragged::Enter { window, x, y, types, actions })
+            }
+            HostEvent::Drag(Dragged::Motion { time_ms, x, y }) => {
+                let (x, y) = (scale.logical(x), scale.logical(y));
+                HostEvent::Drag(Dragged::Motion { time_ms, x, y })
             }
             HostEvent::Outputs => {
                 self.read_outputs();
@@ -223,6 +232,14 @@ impl Presenter for Scaled {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.desktop.constrain(window, how);
+    }
+
+    fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
+        self.desktop.answer_drag(kind, action);
+    }
+
+    fn end_drag(&mut self, action: Actions) {
+        self.desktop.end_drag(action);
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

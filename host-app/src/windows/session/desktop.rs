@@ -50,24 +50,7 @@ impl Session {
                     return self.host_event(HostEvent::Visible { window, visible: true, shown: true }, tools);
                 }
             }
-            HostEvent::Visible { window, visible, shown } => {
-                if let Some(w) = self.windows.get_mut(&window) {
-                    w.dirty |= visible && !w.visible;
-                    w.visible = visible;
-                }
-                if visible {
-                    // What waited for it is drawn at once, all together.
-                    for surface in self.scene.waiting() {
-                        if self.scene.root(surface) == window {
-                            self.advance(surface, Instant::now(), tools)?;
-                        }
-                    }
-                }
-                // One that is only covered, maybe by its own menu, keeps its popups.
-                if !shown && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_))) {
-                    self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
-                }
-            }
+            HostEvent::Visible { window, visible, shown } => self.seen(window, visible, shown, tools)?,
             HostEvent::Shown { window, outputs, scale_120 } => self.shown(window, outputs, scale_120)?,
             HostEvent::ShortcutsInhibited { window, inhibited } => {
                 self.tell(&Event::ShortcutsInhibited { surface: window, inhibited })?;
@@ -92,6 +75,7 @@ impl Session {
             }
             HostEvent::Close { window } => self.close_asked(window)?,
             HostEvent::Answer { window, force } => self.answered(window, force)?,
+            HostEvent::Drag(dragged) => self.dragged(dragged, tools)?,
             HostEvent::Permitted { question, answer } => self.permitted(question, answer, tools)?,
             HostEvent::Moved { window, at } => {
                 if self.is_open(window) && self.places.insert(window, at) != Some(at) {
@@ -121,6 +105,33 @@ impl Session {
             HostEvent::Keyboard => self.news.add(News::KEYBOARD),
         }
         self.configure_all(Instant::now())
+    }
+
+    /// A window can or cannot be seen.
+    fn seen(
+        &mut self,
+        window: SurfaceId,
+        visible: bool,
+        shown: bool,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), SessionError> {
+        if let Some(w) = self.windows.get_mut(&window) {
+            w.dirty |= visible && !w.visible;
+            w.visible = visible;
+        }
+        if visible {
+            // What waited for it is drawn at once, all together.
+            for surface in self.scene.waiting() {
+                if self.scene.root(surface) == window {
+                    self.advance(surface, Instant::now(), tools)?;
+                }
+            }
+        }
+        // One that is only covered, maybe by its own menu, keeps its popups.
+        if !shown && self.windows.get(&window).is_some_and(|w| matches!(w.role, Role::Toplevel(_))) {
+            self.dismiss_where(tools, |this, popup| this.toplevel_of(popup) == Some(window))?;
+        }
+        Ok(())
     }
 
     /// Tells an app where its window is, when that is new.

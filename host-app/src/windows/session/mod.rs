@@ -86,6 +86,8 @@ pub struct Session {
     released: Vec<(SurfaceId, u64)>,
     /// When the newest commits were uploaded.
     pub uploads: Uploads,
+    /// The window that something is dragged over, or was dropped on.
+    dragged_over: Option<SurfaceId>,
     /// The agent's own figures, when they were asked for and came.
     pub agent_counters: Option<AgentCounters>,
 }
@@ -159,6 +161,7 @@ impl Session {
             started: Instant::now(),
             released: Vec::new(),
             uploads: Uploads::default(),
+            dragged_over: None,
             agent_counters: None,
         };
         session.say_all(presenter)?;
@@ -320,6 +323,10 @@ impl Session {
             Request::Fetch { transfer, selection, serial, kind } => {
                 self.pastes(transfer, (selection, serial, kind), tools)?;
             }
+            Request::DragAnswer { serial, kind, action } => {
+                tools.exchange.drag_answered(serial, kind.as_deref(), action, tools.presenter);
+            }
+            Request::DragEnd { serial, action } => tools.exchange.drag_ended(serial, action, tools.presenter),
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }
         Ok(())

@@ -14,6 +14,7 @@ mod activation;
 mod constraint;
 mod cursor;
 mod decor;
+mod drag;
 mod frame;
 mod globals;
 mod icons;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::selection::Actions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wayland_client::backend::WaylandError;
 use wayland_client::globals::registry_queue_init;
@@ -85,6 +87,7 @@ pub struct State {
     /// Toplevels whose size or states changed: told once with the last.
     configured: BTreeSet<SurfaceId>,
     selections: selection::Desktop,
+    drag: Option<drag::Drag>,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -129,6 +132,7 @@ impl Wayland {
             expected: None,
             configured: BTreeSet::new(),
             selections: selection::Desktop::bind(&list, &handle),
+            drag: None,
             globals,
             handle,
         };
@@ -282,6 +286,16 @@ impl Presenter for Wayland {
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.state.make_room();
         self.state.constrain(window, how);
+    }
+
+    fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
+        self.state.answer_drag(kind, action);
+        self.state.make_room();
+    }
+
+    fn end_drag(&mut self, action: Actions) {
+        self.state.end_drag(action);
+        self.state.make_room();
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use inlay_exchange::pipe::Pipe;
 use inlay_exchange::{News, kinds};
 use inlay_protocol::limits;
-use inlay_protocol::selection::Selection;
+use inlay_protocol::selection::{Actions, Selection};
 use wayland_client::backend::ObjectId;
 use wayland_client::globals::GlobalList;
 use wayland_client::protocol::wl_data_device::{self, WlDataDevice};
@@ -18,7 +18,9 @@ use wayland_client::protocol::wl_data_device_manager::WlDataDeviceManager;
 use wayland_client::protocol::wl_data_offer::{self, WlDataOffer};
 use wayland_client::protocol::wl_data_source::{self, WlDataSource};
 use wayland_client::protocol::wl_seat::WlSeat;
-use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle, delegate_noop, event_created_child};
+use wayland_client::{
+    Connection, Dispatch, Proxy as _, QueueHandle, WEnum, delegate_noop, event_created_child,
+};
 use wayland_protocols::ext::data_control::v1::client::ext_data_control_device_v1::{
     self, ExtDataControlDeviceV1,
 };
@@ -131,7 +133,12 @@ pub struct Desktop {
     /// By it our own sources are known among offers.
     mark: String,
     offers: HashMap<ObjectId, (Found, Vec<String>)>,
-    current: [Option<ObjectId>; 2],
+    /// For drags, where it is not the manager already.
+    drag_manager: Option<WlDataDeviceManager>,
+    drag_device: Option<WlDataDevice>,
+    /// What the sources of drags allow.
+    pub(super) allowed: HashMap<ObjectId, Actions>,
+    current: [Option<ObjectId>; Selection::COUNT],
     ours: [Option<Giver>; 2],
     /// Offers of ours that wait for the focus.
     waiting: [Option<Vec<String>>; 2],
@@ -154,12 +161,19 @@ impl Desktop {
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
         let number = u64::from_ne_bytes(random) ^ u64::from(std::process::id());
         let mark = format!("{}{number:x}", kinds::MARK);
+        let drag_manager = match &manager {
+            Some(Manager::Core(..)) => None,
+            _ => list.bind(handle, 1..=3, ()).ok(),
+        };
         Self {
             manager,
+            drag_manager,
+            drag_device: None,
+            allowed: HashMap::new(),
             device: None,
             mark,
             offers: HashMap::new(),
-            current: [None, None],
+            current: [None, None, None],
             ours: [None, None],
             waiting: [None, None],
             news: Vec::new(),
@@ -168,6 +182,8 @@ impl Desktop {
 
     /// The seat is there.
     pub fn take_seat(&mut self, seat: &WlSeat, handle: &QueueHandle<State>) {
+        self.drag_device =
+            self.drag_manager.as_ref().map(|manager| manager.get_data_device(seat, handle, ()));
         self.device = self.manager.as_ref().map(|manager| match manager {
             Manager::Ext(manager) => Device::Ext(manager.get_data_device(seat, handle, ())),
             Manager::Wlr(manager) => Device::Wlr(manager.get_data_device(seat, handle, ())),
@@ -180,6 +196,9 @@ impl Desktop {
 
     /// The seat, or its device, is gone.
     pub fn drop_seat(&mut self) {
+        if let Some(device) = self.drag_device.take().filter(|device| device.version() >= 2) {
+            device.release();
+        }
         match self.device.take() {
             Some(Device::Ext(device)) => device.destroy(),
             Some(Device::Wlr(device)) => device.destroy(),
@@ -204,6 +223,20 @@ impl Desktop {
     fn found(&mut self, id: ObjectId, offer: Found) {
         if self.offers.len() < OFFERS {
             self.offers.insert(id, (offer, Vec::new()));
+        }
+    }
+
+    /// The offer of what is dragged over a window of ours from now on, with its names.
+    pub(super) fn take_dragged(&mut self, id: &ObjectId) -> Vec<String> {
+        self.current[Selection::Drag.index()] = Some(id.clone());
+        self.offers.get(id).map(|(_, names)| names.clone()).unwrap_or_default()
+    }
+
+    /// It is there no more.
+    pub(super) fn drop_dragged(&mut self) {
+        if let Some(id) = self.current[Selection::Drag.index()].take() {
+            self.offers.remove(&id);
+            self.allowed.remove(&id);
         }
     }
 
@@ -256,6 +289,7 @@ impl Desktop {
             (Manager::Core(_, primary), Selection::Primary) => {
                 Giver::Primary(primary.as_ref()?.create_source(handle, ()))
             }
+            (Manager::Core(..), Selection::Drag) => return None,
         })
     }
 
@@ -361,9 +395,9 @@ impl Selections for Wayland {
     }
 }
 
-/// What an offer and a source tell, in one protocol.
-macro_rules! tells {
-    ($offer:ident in $offer_mod:ident, $source:ident in $source_mod:ident) => {
+/// What an offer tells, in one protocol.
+macro_rules! names {
+    ($offer:ident in $offer_mod:ident) => {
         impl Dispatch<$offer, ()> for State {
             fn event(
                 state: &mut Self,
@@ -378,7 +412,35 @@ macro_rules! tells {
                 }
             }
         }
+    };
+}
 
+names!(ExtDataControlOfferV1 in ext_data_control_offer_v1);
+names!(ZwlrDataControlOfferV1 in zwlr_data_control_offer_v1);
+names!(PrimaryOffer in zwp_primary_selection_offer_v1);
+
+impl Dispatch<WlDataOffer, ()> for State {
+    fn event(
+        state: &mut Self,
+        offer: &WlDataOffer,
+        event: wl_data_offer::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        match event {
+            wl_data_offer::Event::Offer { mime_type } => state.selections.named(&offer.id(), mime_type),
+            wl_data_offer::Event::SourceActions { source_actions: WEnum::Value(actions) } => {
+                state.selections.allowed.insert(offer.id(), super::drag::actions(actions));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a source tells, in one protocol.
+macro_rules! tells {
+    ($source:ident in $source_mod:ident) => {
         impl Dispatch<$source, ()> for State {
             fn event(
                 state: &mut Self,
@@ -400,10 +462,10 @@ macro_rules! tells {
     };
 }
 
-tells!(ExtDataControlOfferV1 in ext_data_control_offer_v1, ExtDataControlSourceV1 in ext_data_control_source_v1);
-tells!(ZwlrDataControlOfferV1 in zwlr_data_control_offer_v1, ZwlrDataControlSourceV1 in zwlr_data_control_source_v1);
-tells!(WlDataOffer in wl_data_offer, WlDataSource in wl_data_source);
-tells!(PrimaryOffer in zwp_primary_selection_offer_v1, PrimarySource in zwp_primary_selection_source_v1);
+tells!(ExtDataControlSourceV1 in ext_data_control_source_v1);
+tells!(ZwlrDataControlSourceV1 in zwlr_data_control_source_v1);
+tells!(WlDataSource in wl_data_source);
+tells!(PrimarySource in zwp_primary_selection_source_v1);
 
 /// What a data control device tells, in one of its two protocols.
 macro_rules! controls {
@@ -450,14 +512,14 @@ impl Dispatch<WlDataDevice, ()> for State {
     ) {
         match event {
             wl_data_device::Event::DataOffer { id } => state.selections.found(id.id(), Found::Core(id)),
-            wl_data_device::Event::Selection { id } => {
+            wl_data_device::Event::Selection { id } if state.selections.drag_device.is_none() => {
                 state.selections.selected(Selection::Clipboard, id.map(|id| id.id()));
             }
-            // What is dragged over a window of ours is not taken.
-            wl_data_device::Event::Enter { id: Some(id), .. } => {
-                drop(state.selections.offers.remove(&id.id()))
+            // Told by data control as well.
+            wl_data_device::Event::Selection { id: Some(id) } => {
+                state.selections.offers.remove(&id.id());
             }
-            _ => {}
+            other => state.drag_event(other),
         }
     }
 

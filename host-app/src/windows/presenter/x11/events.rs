@@ -14,7 +14,7 @@ use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 
 use super::keyboard::{self, Keyboard};
-use super::{HostEvent, Kind, Seen, X11, hints, monitors, pointer, window};
+use super::{HostEvent, Kind, Seen, X11, drag, hints, monitors, pointer, window};
 
 /// What is told once at the end of a dispatch.
 #[derive(Debug, Default)]
@@ -218,7 +218,7 @@ fn focus_counts(detail: NotifyDetail) -> bool {
 }
 
 fn message(x11: &mut X11, event: xproto::ClientMessageEvent, out: &mut Vec<HostEvent>) {
-    if event.type_ != x11.atoms.WM_PROTOCOLS || event.format != 32 {
+    if event.format != 32 || drag::message(x11, &event, out) || event.type_ != x11.atoms.WM_PROTOCOLS {
         return;
     }
     let [protocol, _, low, high, _] = event.data.as_data32();

@@ -7,6 +7,7 @@
 
 mod acts;
 mod cursor;
+mod drag;
 mod events;
 mod hints;
 mod hold;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::selection::Actions;
 use wgpu::rwh;
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::screensaver::{self, ConnectionExt as _};
@@ -74,6 +76,17 @@ x11rb::atom_manager! {
         _NET_WM_WINDOW_TYPE_DND,
         _NET_WM_WINDOW_TYPE_NOTIFICATION,
         _NET_WM_MOVERESIZE,
+        XdndAware,
+        XdndEnter,
+        XdndPosition,
+        XdndStatus,
+        XdndLeave,
+        XdndDrop,
+        XdndFinished,
+        XdndTypeList,
+        XdndActionCopy,
+        XdndActionMove,
+        XdndActionAsk,
         _GTK_SHOW_WINDOW_MENU,
         _NET_ACTIVE_WINDOW,
         _NET_STARTUP_ID,
@@ -186,6 +199,8 @@ pub struct X11 {
     own: Vec<HostEvent>,
     /// What is copied and pasted.
     selections: Option<selection::Clipboards>,
+    /// What is dragged over a window of ours.
+    drag: Option<drag::Drag>,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -231,6 +246,7 @@ impl X11 {
             .ok();
         Ok(Self {
             selections,
+            drag: None,
             connection,
             screen,
             root,
@@ -533,6 +549,14 @@ impl Presenter for X11 {
 
     fn constrain(&mut self, window: SurfaceId, how: Option<Constraint>) {
         self.hold(window, how);
+    }
+
+    fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
+        self.answer(kind, action);
+    }
+
+    fn end_drag(&mut self, action: Actions) {
+        self.finish(action);
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

@@ -38,6 +38,11 @@ impl Clipboards {
         Ok(Self { connection, selections, over: false, more: false })
     }
 
+    /// Something is dragged that can be had by these names.
+    pub fn dragged(&mut self, names: Vec<String>) {
+        self.selections.dragged(names);
+    }
+
     fn check(&mut self, result: Result<(), Fault>) {
         if let Err(error) = result
             && !std::mem::replace(&mut self.over, true)

@@ -10,7 +10,7 @@ use x11rb::protocol::xproto::{
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{Look, X11, pointer};
+use super::{Look, X11, drag, pointer};
 
 /// The visual of our windows: 32 bits with alpha where the display has one.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +81,14 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
         .check()
         .context("the display refused a window")?;
     pointer::listen(&x11.connection, xid)?;
+    let version = [drag::VERSION];
+    x11.connection.change_property32(
+        PropMode::REPLACE,
+        xid,
+        x11.atoms.XdndAware,
+        AtomEnum::ATOM,
+        &version,
+    )?;
     Ok(xid)
 }
 

@@ -1,0 +1,95 @@
+//! What other apps of the desktop drag over windows of ours (`wl_data_device`).
+
+use inlay_exchange::kinds;
+use inlay_protocol::display::SurfaceId;
+use inlay_protocol::selection::Actions;
+use wayland_client::Proxy as _;
+use wayland_client::protocol::wl_data_device;
+use wayland_client::protocol::wl_data_device_manager::DndAction;
+use wayland_client::protocol::wl_data_offer::WlDataOffer;
+
+use super::super::{Dragged, HostEvent};
+use super::State;
+
+/// The version of offers with actions.
+const ACTIONS: u32 = 3;
+
+/// What is dragged over a window of ours, or was dropped on it.
+#[derive(Debug)]
+pub struct Drag {
+    offer: WlDataOffer,
+    names: Vec<String>,
+    /// The serial of its entry.
+    serial: u32,
+    /// The action that was answered last.
+    action: Actions,
+    dropped: bool,
+}
+
+/// Actions as they travel.
+pub fn actions(actions: DndAction) -> Actions {
+    Actions(u8::try_from(actions.bits() & 7).unwrap_or(0))
+}
+
+fn to_wayland(actions: Actions) -> DndAction {
+    DndAction::from_bits_truncate(actions.0.into())
+}
+
+impl State {
+    /// What the data device tells of drags.
+    pub(super) fn drag_event(&mut self, event: wl_data_device::Event) {
+        match event {
+            wl_data_device::Event::Enter { serial, surface, x, y, id: Some(offer) } => {
+                let id = offer.id();
+                let names = self.selections.take_dragged(&id);
+                let Some(window) = surface.data::<SurfaceId>().copied() else {
+                    // A frame of ours, or a window that is gone.
+                    offer.accept(serial, None);
+                    return self.selections.drop_dragged();
+                };
+                // Before sources could say, everything was copied.
+                let allowed = self.selections.allowed.get(&id).copied().unwrap_or(Actions::COPY);
+                let types = kinds::travelling(&names);
+                self.drag = Some(Drag { offer, names, serial, action: Actions::NONE, dropped: false });
+                self.events.push(HostEvent::Drag(Dragged::Enter { window, x, y, types, actions: allowed }));
+            }
+            wl_data_device::Event::Motion { time, x, y } if self.drag.is_some() => {
+                self.events.push(HostEvent::Drag(Dragged::Motion { time_ms: time.into(), x, y }));
+            }
+            wl_data_device::Event::Leave if self.drag.as_ref().is_some_and(|drag| !drag.dropped) => {
+                self.drag = None;
+                self.selections.drop_dragged();
+                self.events.push(HostEvent::Drag(Dragged::Leave));
+            }
+            wl_data_device::Event::Drop => {
+                if let Some(drag) = &mut self.drag {
+                    drag.dropped = true;
+                    self.events.push(HostEvent::Drag(Dragged::Drop));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What would be done with what is dragged.
+    pub(super) fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
+        let Some(drag) = &mut self.drag else { return };
+        let name = kind.and_then(|kind| kinds::to_ask(&drag.names, kind)).map(str::to_owned);
+        drag.action = if name.is_some() { action } else { Actions::NONE };
+        drag.offer.accept(drag.serial, name);
+        if drag.offer.version() >= ACTIONS {
+            let action = to_wayland(drag.action);
+            drag.offer.set_actions(action, action);
+        }
+    }
+
+    /// What became of what was dropped.
+    pub(super) fn end_drag(&mut self, action: Actions) {
+        let Some(drag) = self.drag.take_if(|drag| drag.dropped) else { return };
+        if !action.is_empty() && !drag.action.is_empty() && drag.offer.version() >= ACTIONS {
+            drag.offer.finish();
+        }
+        // Destroyed without, nothing came of it.
+        self.selections.drop_dragged();
+    }
+}
