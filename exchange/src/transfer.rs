@@ -19,6 +19,8 @@ pub const HELD: usize = 4 << 20;
 const WAITING: usize = 4 * limits::CHUNK;
 /// Bytes that one turn moves, so that one transfer does not keep the loop.
 const TURN: usize = 16 * limits::CHUNK;
+/// What taking a message costs, in bytes.
+const MESSAGE: usize = 1024;
 /// A transfer on which nothing moves for this long is given up.
 pub const IDLE: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,9 @@ pub enum TransferError {
     /// The app that takes it closed its pipe.
     #[error("the app that pastes closed its pipe")]
     Sink,
+    /// The taking end says what it should not.
+    #[error("the other end of a stream talks where it should listen")]
+    Nonsense,
     /// Nothing moved.
     #[error("nothing moved for {} seconds", IDLE.as_secs())]
     Idle,
@@ -45,6 +50,8 @@ pub struct Transfer {
     pipe: Option<Pipe>,
     way: Way,
     moved: Instant,
+    /// The last turn ended before all that came was taken.
+    more: bool,
 }
 
 #[derive(Debug)]
@@ -59,14 +66,14 @@ impl Transfer {
     /// Gives what comes out of a pipe.
     #[must_use]
     pub fn give(pipe: Pipe) -> Self {
-        Self { pipe: Some(pipe), way: Way::Give, moved: Instant::now() }
+        Self { pipe: Some(pipe), way: Way::Give, moved: Instant::now(), more: false }
     }
 
     /// Takes it into a pipe.
     #[must_use]
     pub fn take(pipe: Pipe) -> Self {
         let way = Way::Take { held: Vec::new(), written: 0, flows: false, whole: false };
-        Self { pipe: Some(pipe), way, moved: Instant::now() }
+        Self { pipe: Some(pipe), way, moved: Instant::now(), more: false }
     }
 
     /// Whether the connection is to be read.
@@ -89,10 +96,10 @@ impl Transfer {
         })
     }
 
-    /// When it is given up if nothing moves.
+    /// When [`Transfer::turn`] is due although nothing is ready: at once where a turn ended early, else when it is given up.
     #[must_use]
     pub fn due(&self) -> Instant {
-        self.moved + IDLE
+        if self.more && self.reads() { self.moved } else { self.moved + IDLE }
     }
 
     /// Does what can be done without waiting; `true` when all is over and well.
@@ -155,13 +162,14 @@ impl Transfer {
         match connection.next_message::<Chunk>() {
             Err(ConnectionError::Closed) if self.pipe.is_none() && connection.waiting() == 0 => Ok(true),
             Err(error) => Err(error.into()),
-            // The taking end says nothing.
-            Ok(_) => Ok(false),
+            Ok(Some(_)) => Err(TransferError::Nonsense),
+            Ok(None) => Ok(false),
         }
     }
 
     fn step_take(&mut self, connection: &mut Connection) -> Result<bool, TransferError> {
         let mut taken = 0;
+        self.more = true;
         while self.reads() && taken < TURN {
             let message = match connection.next_message::<Chunk>()? {
                 Some((message, _)) => Some(message),
@@ -173,13 +181,16 @@ impl Transfer {
             let Way::Take { held, flows, whole, .. } = &mut self.way else { return Ok(true) };
             match message {
                 Some(Chunk::Data(bytes)) => {
-                    taken += bytes.len();
+                    taken += bytes.len() + MESSAGE;
                     held.extend_from_slice(&bytes);
                     *flows |= held.len() > HELD;
                     self.moved = Instant::now();
                 }
                 Some(Chunk::End) => (*flows, *whole) = (true, true),
-                None => break,
+                None => {
+                    self.more = false;
+                    break;
+                }
             }
             self.write()?;
         }
@@ -202,8 +213,8 @@ impl Transfer {
                 Err(_) => return Err(TransferError::Sink),
             }
         }
-        if held.len() == *written {
-            held.clear();
+        if held.len() == *written || *written >= WAITING {
+            held.drain(..*written);
             *written = 0;
         }
         Ok(())
@@ -341,6 +352,36 @@ mod tests {
         }
         // What is held, what waits at either end, the socket and the two pipes.
         assert!((HELD..3 * HELD).contains(&taken), "{taken} bytes");
+    }
+
+    #[test]
+    fn what_a_slow_reader_took_is_not_kept() {
+        let mut both = Both::new();
+        let more = vec![7; 1 << 20];
+        let mut taken = 0;
+        while taken < 8 * HELD {
+            both.write(&more);
+            both.turn();
+            let mut bytes = [0; 40_000];
+            let sink = &both.sink.as_ref().unwrap().fd;
+            taken += rustix::io::read(sink, &mut bytes).unwrap_or(0);
+            let Way::Take { held, .. } = &both.ends[1].as_ref().unwrap().1.way else { panic!() };
+            assert!(held.len() <= HELD + TURN, "{} bytes are held", held.len());
+        }
+    }
+
+    #[test]
+    fn pieces_without_bytes_are_refused_and_who_takes_is_silent() {
+        let mut both = Both::new();
+        let empty = inlay_protocol::framing::encode(&Chunk::Data(Vec::new())).unwrap();
+        both.ends[0].as_mut().unwrap().0.queue_raw(&empty).unwrap();
+        both.turn();
+        assert!(matches!(both.error, Some(TransferError::Connection(ConnectionError::Protocol(_)))));
+        let mut both = Both::new();
+        both.ends[1].as_mut().unwrap().0.queue(&Chunk::Data(vec![1])).unwrap();
+        both.ends[1].as_mut().unwrap().0.flush().unwrap();
+        both.turn();
+        assert!(matches!(both.error, Some(TransferError::Nonsense)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Something of the host that is dragged over Wayland apps of the guest (`wl_data_device`).
+//! Something of the host that is dragged over apps of the guest: Wayland's (`wl_data_device`), or X11's (`x11/wm/drag.rs`).
 //!
 //! ```text
 //! host: Enter, Motion -> the surface under it -> data_offer, enter, motion -> accept, set_actions -> DragAnswer -> host
@@ -6,9 +6,12 @@
 //! ```
 //! The pointer has no part in it: it left all windows when the drag began.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use inlay_exchange::kinds;
 use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{Request, SurfaceId};
+use inlay_protocol::geometry::Point;
 use inlay_protocol::selection::{Actions, Drag as Event, Selection};
 use smithay::reexports::wayland_server::backend::ClientId;
 use smithay::reexports::wayland_server::protocol::wl_data_device::WlDataDevice;
@@ -21,13 +24,15 @@ use smithay::utils::{IsAlive, SERIAL_COUNTER};
 use crate::agent::Agent;
 use crate::exchange::{self, Origin};
 use crate::inject::{pointer, wire_ms};
+use crate::surface::id_of;
+use crate::x11;
 
 /// The version of offers from which apps choose actions, and say that they are finished.
 const CHOOSES: u32 = 3;
 
-/// What belongs to an offer: which of the targets it was made for.
+/// What belongs to an offer: which of the targets it was made for, and whether it was dropped there.
 #[derive(Debug)]
-pub struct OfferOf(u64);
+pub struct OfferOf(u64, AtomicBool);
 
 /// The app under the drag.
 #[derive(Debug)]
@@ -35,6 +40,9 @@ struct Target {
     number: u64,
     surface: WlSurface,
     devices: Vec<WlDataDevice>,
+    offers: Vec<WlDataOffer>,
+    /// It is an X11 app's.
+    x11: bool,
     /// What the app would take, by the name that travels.
     kind: Option<String>,
     action: Actions,
@@ -88,7 +96,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
 /// The drag is over, and nothing was dropped.
 pub fn cancel(agent: &mut Agent) {
     if let Some(mut drag) = agent.drags.now.take() {
-        leave(&mut drag);
+        leave(agent, &mut drag);
     }
 }
 
@@ -98,9 +106,11 @@ pub fn disconnected(agent: &mut Agent) {
     agent.drags.dropped = None;
 }
 
-fn leave(drag: &mut Drag) {
-    for device in drag.target.take().into_iter().flat_map(|target| target.devices) {
-        device.leave();
+fn leave(agent: &Agent, drag: &mut Drag) {
+    let Some(target) = drag.target.take() else { return };
+    target.devices.iter().for_each(WlDataDevice::leave);
+    if target.x11 {
+        x11::drag_leaves(agent, false);
     }
 }
 
@@ -113,7 +123,7 @@ fn moved(agent: &mut Agent, time: u32, x: f64, y: f64) {
         _ => false,
     };
     if !same {
-        leave(&mut drag);
+        leave(agent, &mut drag);
         agent.drags.targets += 1;
         let number = agent.drags.targets;
         if let Some((surface, origin)) = &under {
@@ -124,12 +134,30 @@ fn moved(agent: &mut Agent, time: u32, x: f64, y: f64) {
         let at = location - *origin;
         target.devices.iter().for_each(|device| device.motion(time, at.x, at.y));
     }
+    if drag.target.as_ref().is_some_and(|target| target.x11) {
+        // The same as where the seat's pointer would be: the root window.
+        let at = location.to_i32_round();
+        x11::drag_moves(agent, Point::new(at.x, at.y), choose(drag.actions, Actions::COPY));
+    }
     answer(agent, &mut drag);
     agent.drags.now = Some(drag);
 }
 
 /// Offers it to the app of a surface; none where that has no data device.
 fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number: u64) -> Option<Target> {
+    if id_of(surface).is_some_and(|id| x11::drag_enters(agent, id, drag.types.clone())) {
+        let (surface, action) = (surface.clone(), Actions::NONE);
+        return Some(Target {
+            number,
+            surface,
+            devices: Vec::new(),
+            offers: Vec::new(),
+            x11: true,
+            kind: None,
+            action,
+            dropped: false,
+        });
+    }
     let client = surface.client()?;
     let display = &agent.display_handle;
     let mut ids = Vec::new();
@@ -137,9 +165,14 @@ fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number
     ids.retain(|id| id.interface().name == WlDataDevice::interface().name);
     let devices: Vec<WlDataDevice> =
         ids.into_iter().filter_map(|id| WlDataDevice::from_id(display, id).ok()).collect();
+    let mut offers = Vec::new();
     for device in &devices {
         let offer = client
-            .create_resource::<WlDataOffer, OfferOf, Agent>(display, device.version(), OfferOf(number))
+            .create_resource::<WlDataOffer, OfferOf, Agent>(
+                display,
+                device.version(),
+                OfferOf(number, AtomicBool::new(false)),
+            )
             .ok()?;
         device.data_offer(&offer);
         for name in kinds::for_wayland(&drag.types) {
@@ -149,11 +182,21 @@ fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number
             offer.source_actions(to_wayland(drag.actions));
         }
         device.enter(SERIAL_COUNTER.next_serial().into(), surface, at.0, at.1, Some(&offer));
+        offers.push(offer);
     }
     let first = devices.first()?;
     // Before apps could choose, everything was copied.
     let action = if first.version() < CHOOSES { Actions::COPY } else { Actions::NONE };
-    Some(Target { number, surface: surface.clone(), devices, kind: None, action, dropped: false })
+    Some(Target {
+        number,
+        surface: surface.clone(),
+        devices,
+        offers,
+        x11: false,
+        kind: None,
+        action,
+        dropped: false,
+    })
 }
 
 /// Tells the host what the app under the drag would do, if that is new.
@@ -173,12 +216,47 @@ fn dropped(agent: &mut Agent) {
         Some(target) if target.kind.is_some() && !target.action.is_empty() && target.surface.alive() => {
             target.dropped = true;
             target.devices.iter().for_each(WlDataDevice::drop);
+            for of in target.offers.iter().filter_map(|offer| offer.data::<OfferOf>()) {
+                of.1.store(true, Ordering::Relaxed);
+            }
+            if target.x11 {
+                x11::drag_leaves(agent, true);
+            }
             agent.drags.dropped = Some(drag);
         }
         _ => {
-            leave(&mut drag);
+            leave(agent, &mut drag);
             agent.send(&Request::DragEnd { serial, action: Actions::NONE });
         }
+    }
+}
+
+/// The X11 app under the drag says what it would do.
+pub fn x11_answered(agent: &mut Agent, action: Actions) {
+    let Some(mut drag) = agent.drags.now.take() else { return };
+    if let Some(target) = drag.target.as_mut().filter(|target| target.x11) {
+        // It does not say which type it would take.
+        target.kind = drag.types.first().filter(|_| !action.is_empty()).cloned();
+        target.action = action;
+        answer(agent, &mut drag);
+    }
+    agent.drags.now = Some(drag);
+}
+
+/// It is done with what was dropped.
+pub fn x11_ended(agent: &mut Agent, action: Actions) {
+    let is_x11 = |drag: &Drag| drag.target.as_ref().is_some_and(|target| target.x11);
+    if agent.drags.dropped.as_ref().is_some_and(is_x11) {
+        end(agent, Some(action));
+    }
+}
+
+/// An X11 app fetches what is dragged.
+pub fn x11_fetches(agent: &mut Agent, kind: &str, pipe: Pipe) {
+    let drag = agent.drags.dropped.as_ref().or(agent.drags.now.as_ref());
+    match drag.map(|drag| drag.serial) {
+        Some(serial) => exchange::fetch(agent, Selection::Drag, kind, pipe, Origin::Host(serial)),
+        None => pipe.cut_off(),
     }
 }
 
@@ -261,6 +339,8 @@ impl Dispatch<WlDataOffer, OfferOf> for Agent {
                 }
             }
             wl_data_offer::Request::Finish if taken => end(agent, None),
+            // It was dropped, and another drop or another window process came since.
+            wl_data_offer::Request::Finish if of.1.load(Ordering::Relaxed) => {}
             wl_data_offer::Request::Finish => {
                 offer.post_error(wl_data_offer::Error::InvalidFinish, "nothing was dropped");
             }

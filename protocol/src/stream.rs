@@ -37,7 +37,7 @@ pub enum Output {
 /// A piece of what is pasted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Chunk {
-    /// The next bytes, at most [`limits::CHUNK`].
+    /// The next bytes, 1 to [`limits::CHUNK`].
     Data(#[serde(with = "bytes")] Vec<u8>),
     /// That was all. A stream that ends without it was cut off.
     End,
@@ -74,7 +74,8 @@ impl Message for Chunk {
 
     fn check(&self) -> Result<(), Invalid> {
         match self {
-            Self::Data(bytes) => Invalid::unless(bytes.len() <= limits::CHUNK, "chunk"),
+            // Nothing is no piece: one that sends no bytes would never be at an end.
+            Self::Data(bytes) => Invalid::unless((1..=limits::CHUNK).contains(&bytes.len()), "chunk"),
             Self::End => Ok(()),
         }
     }

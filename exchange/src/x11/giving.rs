@@ -181,7 +181,8 @@ impl Selections {
         let atoms: Vec<Atom> =
             reply.ok().and_then(|r| r.value32().map(Iterator::collect)).unwrap_or_default();
         let pairs: Vec<[Atom; 2]> = atoms.chunks_exact(2).map(|p| [p[0], p[1]]).collect();
-        let number = self.multiples.last().map_or(0, |m| m.number + 1);
+        self.asked += 1;
+        let number = self.asked;
         self.multiples.push(Multiple { number, asker, pairs: pairs.clone(), open: 1 });
         for (at, [target, property]) in pairs.into_iter().enumerate() {
             let part = Asker { target, property, ..asker };
@@ -340,8 +341,14 @@ impl Selections {
                 self.told(c, asker, multiple, true)?;
                 Ok(false)
             }
-            Stage::Gathering | Stage::Pieces { taken: false } => {
-                Ok(!fine && giving.stage != Stage::Gathering)
+            Stage::Gathering => Ok(false),
+            Stage::Pieces { taken: false } if fine => Ok(false),
+            Stage::Pieces { taken: false } => {
+                // The app hears of the end when it takes the last piece, if ever.
+                let was_ended = giving.pipe.take().is_none() && giving.bytes.is_empty();
+                giving.bytes.clear();
+                giving.moved = Instant::now();
+                Ok(was_ended)
             }
             Stage::Pieces { taken: true } => {
                 let bytes = if fine { giving.piece(piece) } else { Vec::new() };

@@ -94,6 +94,15 @@ impl Slot {
     }
 }
 
+/// What is dragged over a window of ours.
+#[derive(Debug, Clone, Copy)]
+struct Dragged {
+    /// Who owns it: what others drag is not for us.
+    owner: Window,
+    /// The newest time that its source told: it knows the drag by that.
+    time: Timestamp,
+}
+
 /// All selections of a server.
 #[derive(Debug)]
 pub struct Selections {
@@ -105,7 +114,10 @@ pub struct Selections {
     taking: Vec<Taking>,
     giving: Vec<Giving>,
     multiples: Vec<Multiple>,
+    /// Counts requests for many conversions.
+    asked: u64,
     news: Vec<News>,
+    drag: Dragged,
     /// Bytes of the largest property that is written at once.
     piece: usize,
     /// What else is selected on windows of apps by this connection, and must stay so.
@@ -154,6 +166,8 @@ impl Selections {
             taking: Vec::new(),
             giving: Vec::new(),
             multiples: Vec::new(),
+            asked: 0,
+            drag: Dragged { owner: x11rb::NONE, time: x11rb::CURRENT_TIME },
             news: Vec::new(),
             piece: (c.maximum_request_bytes() / 2).min(giving::PIECE),
             mask,
@@ -223,6 +237,12 @@ impl Selections {
         pipe: Pipe,
     ) -> Result<(), Fault> {
         let index = selection.index();
+        if selection == Selection::Drag
+            && c.get_selection_owner(self.slots[index].atom)?.reply()?.owner != self.drag.owner
+        {
+            // It is another drag by now.
+            self.slots[index].given.clear();
+        }
         let name = kinds::to_ask(&self.slots[index].given, kind).map(str::to_owned);
         let atom = name.map_or(Ok(None), |name| self.names.number(c, &name))?;
         match atom {
@@ -237,9 +257,23 @@ impl Selections {
         }
     }
 
-    /// Something is dragged that can be had by these names.
-    pub fn dragged(&mut self, names: Vec<String>) {
-        self.slots[Selection::Drag.index()].given = names;
+    /// Something is dragged that can be had by these names; without any, it is no more.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn dragged<C: Connection>(&mut self, c: &C, names: Vec<String>) -> Result<(), Fault> {
+        let slot = &mut self.slots[Selection::Drag.index()];
+        self.drag = Dragged { owner: x11rb::NONE, time: x11rb::CURRENT_TIME };
+        if !names.is_empty() {
+            self.drag.owner = c.get_selection_owner(slot.atom)?.reply()?.owner;
+        }
+        slot.given = names;
+        Ok(())
+    }
+
+    /// The source of what is dragged told this time.
+    pub fn drag_moved(&mut self, time: Timestamp) {
+        self.drag.time = time;
     }
 
     /// Takes an event of the connection; those that are not about selections are left alone.
@@ -299,6 +333,8 @@ impl Selections {
         }
         let slot = &mut self.slots[index];
         slot.owner += 1;
+        // What the one before had is not to be asked of this one.
+        slot.given.clear();
         if e.owner == slot.window {
             return Ok(());
         }

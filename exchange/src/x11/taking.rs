@@ -6,13 +6,14 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use inlay_protocol::selection::Selection;
 use rustix::io::Errno;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
     Atom, AtomEnum, ConnectionExt as _, Property, PropertyNotifyEvent, SelectionNotifyEvent, Window,
 };
 
-use super::{Fault, LIST, Selections, own_window};
+use super::{Fault, LIST, Selections, Slot, own_window};
 use crate::pipe::Pipe;
 use crate::transfer::IDLE;
 
@@ -58,6 +59,8 @@ enum Stage {
 #[derive(Debug)]
 pub struct Taking {
     pub slot: usize,
+    /// Of which of its owners.
+    owner: u64,
     window: Window,
     sink: Sink,
     stage: Stage,
@@ -105,13 +108,15 @@ impl Taking {
                     *written += count;
                     self.moved = Instant::now();
                 }
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(_) => return false,
             }
         }
-        waiting.clear();
-        *written = 0;
+        if waiting.len() == *written || *written >= WAITING {
+            waiting.drain(..*written);
+            *written = 0;
+        }
         true
     }
 }
@@ -138,16 +143,13 @@ impl Selections {
         sink: Sink,
     ) -> Result<(), Fault> {
         let window = own_window(c, self.root)?;
-        c.convert_selection(
-            window,
-            self.slots[slot].atom,
-            target,
-            self.atoms._INLAY_DATA,
-            x11rb::CURRENT_TIME,
-        )?;
+        let Slot { selection, atom, owner, .. } = self.slots[slot];
+        let time = if selection == Selection::Drag { self.drag.time } else { x11rb::CURRENT_TIME };
+        c.convert_selection(window, atom, target, self.atoms._INLAY_DATA, time)?;
         c.flush()?;
         let moved = Instant::now();
-        let taking = Taking { slot, window, sink, stage: Stage::Asked, pieces: false, latin1: false, moved };
+        let taking =
+            Taking { slot, owner, window, sink, stage: Stage::Asked, pieces: false, latin1: false, moved };
         self.taking.push(taking);
         Ok(())
     }
@@ -160,7 +162,9 @@ impl Selections {
             return Ok(());
         }
         taking.moved = Instant::now();
-        if e.property == x11rb::NONE {
+        // What another owner has is not what was asked for.
+        let other = !taking.is_list() && self.slots[taking.slot].owner != taking.owner;
+        if e.property == x11rb::NONE || other {
             return self.end(c, index, Read::Failed);
         }
         taking.stage = Stage::Reading { offset: 0 };

@@ -31,6 +31,7 @@ use smithay::wayland::selection::primary_selection::{
 
 use crate::agent::Agent;
 use crate::channel::{Link, LinkError};
+use crate::drag;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
 use crate::x11;
 
@@ -149,6 +150,7 @@ pub fn x11_did(agent: &mut Agent, news: News) {
                 gone(agent, selection);
             }
         }
+        News::Wanted { selection: Selection::Drag, kind, pipe } => drag::x11_fetches(agent, &kind, pipe),
         News::Wanted { selection, kind, pipe } => fetch_from_owner(agent, selection, &kind, pipe),
     }
 }
@@ -270,8 +272,11 @@ fn tell_host(agent: &mut Agent, selection: Selection) {
     if matches!(held.owner, Owner::Other(Origin::Host(_))) {
         return;
     }
-    exchange.serial += 1;
-    held.serial = exchange.serial;
+    // What is kept is the same copy as before.
+    if !matches!(held.owner, Owner::Other(Origin::Kept)) {
+        exchange.serial += 1;
+        held.serial = exchange.serial;
+    }
     let offer = Offer { selection, serial: held.serial, types: held.types.clone() };
     agent.send(&Request::Offer(offer));
 }
@@ -357,8 +362,12 @@ impl Active {
         })
     }
 
+    fn is_up(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_up)
+    }
+
     fn due(&self) -> Instant {
-        if self.link.as_ref().is_some_and(Link::is_up) { self.transfer.due() } else { self.until }
+        if self.is_up() { self.transfer.due() } else { self.until }
     }
 }
 
@@ -385,7 +394,8 @@ pub fn kept_ready(agent: &mut Agent) {
 pub fn ready(agent: &mut Agent, id: u64) {
     let Some(active) = agent.exchange.transfers.get_mut(&id) else { return };
     let over = match active.step() {
-        Ok(over) => over || (active.due() <= Instant::now()),
+        // A transfer that is up gives itself up.
+        Ok(over) => over || (!active.is_up() && active.until <= Instant::now()),
         Err(error) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "a paste ends early");
             true

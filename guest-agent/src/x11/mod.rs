@@ -30,7 +30,7 @@ use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{Act, Icon, Popup, Request, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
-use inlay_protocol::selection::Selection;
+use inlay_protocol::selection::{Actions, Selection};
 use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::calloop::channel::Event as ChannelEvent;
 use smithay::reexports::wayland_protocols::xwayland::shell::v1::server::xwayland_shell_v1::XwaylandShellV1;
@@ -39,12 +39,12 @@ use smithay::reexports::wayland_server::{Client, DisplayHandle};
 use smithay::wayland::compositor;
 
 use crate::agent::Agent;
-use crate::exchange;
 use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
+use crate::{drag, exchange};
 use place::{inner, within};
-use wm::{Association, Kind, Manager, News, Order, Window, Xid};
+use wm::{Association, Kind, Manager, News, Order, Step, Window, Xid};
 
 /// The role of Xwayland's surfaces.
 pub const ROLE: &str = "xwayland_shell";
@@ -312,6 +312,24 @@ pub fn offer(agent: &Agent, selection: Selection, types: Vec<String>) {
     agent.x11.order(Order::Offer(selection, types));
 }
 
+/// What the host drags comes over a window; `false` where it is no X11 app's.
+pub fn drag_enters(agent: &Agent, surface: SurfaceId, types: Vec<String>) -> bool {
+    let Some((id, _)) = agent.x11.window(surface) else { return false };
+    agent.x11.order(Order::Drag(Step::Enter(id, types)));
+    true
+}
+
+/// It moves on it, to this place of the root window.
+pub fn drag_moves(agent: &Agent, at: Point, action: Actions) {
+    let at = agent.x11.scale.point(at);
+    agent.x11.order(Order::Drag(Step::Move(at, action)));
+}
+
+/// It goes elsewhere, or is dropped.
+pub fn drag_leaves(agent: &Agent, dropped: bool) {
+    agent.x11.order(Order::Drag(if dropped { Step::Drop } else { Step::Leave }));
+}
+
 /// Fetches what an X11 app has.
 pub fn take(agent: &Agent, selection: Selection, kind: String, pipe: Pipe) {
     if agent.x11.server.is_none() {
@@ -383,6 +401,8 @@ fn hear(agent: &mut Agent, turn: u64, news: News) {
             tracing::info!("X11 apps are managed");
             exchange::x11_up(agent);
         }
+        News::DragAnswer(action) => drag::x11_answered(agent, action),
+        News::DragEnd(action) => drag::x11_ended(agent, action),
         News::Selection(news) => exchange::x11_did(agent, news),
         News::Window(window) => changed(agent, *window),
         News::Unmapped(id) => unmapped(agent, id),

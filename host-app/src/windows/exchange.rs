@@ -27,11 +27,13 @@ use crate::permissions::{Kind, Resource, Way};
 
 /// How long the agent may take to open a stream.
 const OPENING: Duration = Duration::from_secs(10);
+/// The desktop hears of copies in the guest so often: the last of many counts.
+const PACE: Duration = Duration::from_millis(50);
 
 /// What the desktop has to give.
 #[derive(Debug, Default)]
 struct Desktop {
-    /// Counts what was copied: what is allowed once is allowed for one of them.
+    /// The number of the copy.
     copy: u64,
     types: Vec<String>,
     /// What the agent was told, of which copy, and as which offer.
@@ -43,10 +45,32 @@ struct Desktop {
 /// What the guest has to give.
 #[derive(Debug, Default)]
 struct Guest {
+    /// The agent's number for it, and ours.
     serial: u64,
+    copy: u64,
     types: Vec<String>,
-    /// What of it the desktop was offered.
+    /// What of it may be had on the desktop.
     shown: Vec<String>,
+    /// The desktop is to be told, and when it was told last.
+    untold: bool,
+    told: Option<Instant>,
+}
+
+impl Guest {
+    /// When the desktop is to be told.
+    fn due(&self) -> Option<Instant> {
+        self.untold.then(|| self.told.map_or_else(Instant::now, |at| at + PACE))
+    }
+
+    /// Tells the desktop, if it is time to.
+    fn tell(&mut self, selection: Selection, selections: &mut dyn Selections) {
+        let due = self.due();
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) {
+            (self.untold, self.told) = (false, Some(now));
+            selections.offer(selection, self.shown.clone());
+        }
+    }
 }
 
 /// A stream that the agent is to open.
@@ -111,6 +135,8 @@ pub struct Exchange {
     focused: bool,
     /// Counts offers to the agent.
     serial: u64,
+    /// Counts all that is copied, marked and dragged, on either side: what is allowed once is allowed for one of them.
+    copies: u64,
     desktop: [Desktop; Selection::COUNT],
     guest: [Guest; Selection::COUNT],
     waiting: Vec<Waiting>,
@@ -129,6 +155,7 @@ impl Exchange {
             gate,
             focused: false,
             serial: 0,
+            copies: 0,
             desktop: Default::default(),
             guest: Default::default(),
             waiting: Vec::new(),
@@ -157,6 +184,7 @@ impl Exchange {
         self.gate.forget();
         self.focused = false;
         let dropped = [Dragging::Waits, Dragging::Dropped].contains(&std::mem::take(&mut self.drag));
+        self.drag_is_over();
         if dropped {
             presenter.end_drag(Actions::NONE);
         }
@@ -207,11 +235,11 @@ impl Exchange {
                 if !types.is_empty() {
                     // The newest copy counts, also where the guest must not know of it.
                     let guest = &mut self.guest[selection.index()];
-                    (guest.types, guest.shown) = (Vec::new(), Vec::new());
+                    (guest.types, guest.shown, guest.untold) = (Vec::new(), Vec::new(), false);
                 }
+                self.copies += 1;
                 let desktop = &mut self.desktop[selection.index()];
-                desktop.copy += 1;
-                desktop.types = types;
+                (desktop.copy, desktop.types) = (self.copies, types);
                 if agent { self.tell() } else { Vec::new() }
             }
             // Nothing is dragged out of the guest.
@@ -220,14 +248,14 @@ impl Exchange {
                 Vec::new()
             }
             News::Wanted { selection, kind, pipe } => {
-                let Guest { serial, shown, .. } = &self.guest[selection.index()];
-                let (serial, resource) = (*serial, resource(Way::Out, &kind));
-                let may = agent && shown.contains(&kind) && self.gate.pass(resource, serial) == Pass::Yes;
+                let Guest { serial, copy, shown, .. } = &self.guest[selection.index()];
+                let (serial, copy, resource) = (*serial, *copy, resource(Way::Out, &kind));
+                let may = agent && shown.contains(&kind) && self.gate.pass(resource, copy) == Pass::Yes;
                 if !may {
                     pipe.cut_off();
                     return Vec::new();
                 }
-                let moving = Moving { transfer: Transfer::take(pipe), resource, of: serial };
+                let moving = Moving { transfer: Transfer::take(pipe), resource, of: copy };
                 let stream = self.expect(moving);
                 stream.map(|stream| Event::Fetch { stream, selection, serial, kind }).into_iter().collect()
             }
@@ -239,37 +267,45 @@ impl Exchange {
         let Offer { selection, serial, types } = offer;
         let types = self.crossing(kinds::travelling(types));
         let guest = &mut self.guest[selection.index()];
+        // The same as before where its app ended and the agent kept it.
+        let same = serial == guest.serial && types.iter().all(|kind| guest.types.contains(kind));
+        if !same || guest.types.is_empty() {
+            self.copies += 1;
+            guest.copy = self.copies;
+        }
         (guest.serial, guest.types) = (serial, types);
         self.show(selection, outside.presenter.selections_mut(), true);
-        let Guest { types, shown, .. } = &self.guest[selection.index()];
+        let Guest { copy, types, shown, .. } = &self.guest[selection.index()];
+        let copy = *copy;
         // What is marked is not worth a question: that happens with every click.
         if !shown.is_empty() || selection == Selection::Primary {
             return;
         }
-        let asks = |kind: &&String| self.gate.pass(resource(Way::Out, kind), serial) == Pass::Ask;
+        let asks = |kind: &&String| self.gate.pass(resource(Way::Out, kind), copy) == Pass::Ask;
         if let Some(kind) = types.iter().find(asks) {
             let about = Kind::of(kind);
-            self.ask(Resource::Clipboard(Way::Out, about), serial, outside);
+            self.ask(Resource::Clipboard(Way::Out, about), copy, outside);
         }
     }
 
     /// Offers the desktop what may cross of what the guest has; `new` says that it is another copy than before.
     fn show(&mut self, selection: Selection, selections: Option<&mut dyn Selections>, new: bool) {
-        let Guest { serial, types, shown } = &self.guest[selection.index()];
-        let may = |kind: &&String| self.gate.pass(resource(Way::Out, kind), *serial) == Pass::Yes;
+        let Guest { copy, types, shown, .. } = &self.guest[selection.index()];
+        let may = |kind: &&String| self.gate.pass(resource(Way::Out, kind), *copy) == Pass::Yes;
         let now: Vec<String> = types.iter().filter(may).cloned().collect();
-        if let Some(selections) = selections
-            && (now != *shown || (new && !now.is_empty()))
-        {
-            selections.offer(selection, now.clone());
-        }
+        let untold = now != *shown || (new && !now.is_empty());
         // The desktop's app that had it has it no more.
         if !now.is_empty() {
             let desktop = &mut self.desktop[selection.index()];
             desktop.types.clear();
             desktop.told.clear();
         }
-        self.guest[selection.index()].shown = now;
+        let guest = &mut self.guest[selection.index()];
+        guest.shown = now;
+        if let Some(selections) = selections {
+            guest.untold |= untold;
+            guest.tell(selection, selections);
+        }
     }
 
     /// An app of the guest pastes; what the agent is to know.
@@ -310,7 +346,9 @@ impl Exchange {
             Selection::Drag => Resource::Drop(Way::In),
             Selection::Clipboard | Selection::Primary => resource(Way::In, kind),
         };
-        let may = self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
+        let dragged =
+            *selection != Selection::Drag || [Dragging::Over, Dragging::Dropped].contains(&self.drag);
+        let may = dragged && self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
         let stream = selections.filter(|_| may).and_then(|selections| {
             let (read, write) = Pipe::pair().ok()?;
             let stream = self.expect(Moving { transfer: Transfer::give(read), resource, of: copy })?;
@@ -326,14 +364,15 @@ impl Exchange {
         match dragged {
             Dragged::Enter { window, x, y, types, actions } => {
                 let types = self.crossing(types);
-                let desktop = &mut self.desktop[slot];
-                desktop.copy += 1;
                 self.serial += 1;
+                self.copies += 1;
+                let desktop = &mut self.desktop[slot];
+                desktop.copy = self.copies;
                 (desktop.serial, desktop.told, desktop.types) = (self.serial, types.clone(), types.clone());
                 self.drag = Dragging::Over;
                 if self.gate.pass(Resource::Drop(Way::In), desktop.copy) == Pass::No || types.is_empty() {
                     outside.presenter.answer_drag(None, Actions::NONE);
-                    self.drag = Dragging::Nothing;
+                    self.drag_is_over();
                     return None;
                 }
                 Some(Drag::Enter { surface: window, x, y, serial: self.serial, types, actions })
@@ -342,7 +381,7 @@ impl Exchange {
                 Some(Drag::Motion { time_ms, x, y })
             }
             Dragged::Leave if self.drag == Dragging::Over => {
-                self.drag = Dragging::Nothing;
+                self.drag_is_over();
                 Some(Drag::Leave)
             }
             Dragged::Drop if self.drag == Dragging::Over => {
@@ -381,9 +420,16 @@ impl Exchange {
             self.drag = Dragging::Dropped;
             return Some(Event::Drag(Drag::Drop));
         }
-        self.drag = Dragging::Nothing;
+        self.drag_is_over();
         outside.presenter.end_drag(Actions::NONE);
         Some(Event::Drag(Drag::Leave))
+    }
+
+    /// Nothing of it can be had any more.
+    fn drag_is_over(&mut self) {
+        self.drag = Dragging::Nothing;
+        let desktop = &mut self.desktop[Selection::Drag.index()];
+        (desktop.types, desktop.told) = (Vec::new(), Vec::new());
     }
 
     /// What the guest's app under the drag would do.
@@ -404,7 +450,7 @@ impl Exchange {
     /// What became of what was dropped.
     pub fn drag_ended(&mut self, serial: u64, action: Actions, presenter: &mut dyn Presenter) {
         if self.drag == Dragging::Dropped && self.desktop[Selection::Drag.index()].serial == serial {
-            self.drag = Dragging::Nothing;
+            self.drag_is_over();
             presenter.end_drag(action);
         }
     }
@@ -429,6 +475,10 @@ impl Exchange {
     /// The user answered; what the agent is to know.
     pub fn answered(&mut self, number: u64, answer: Answer, outside: &mut Outside<'_>) -> Vec<Event> {
         let Some(question) = self.gate.answered(number, answer) else { return Vec::new() };
+        if answer == Answer::Once && matches!(question.resource, Resource::Clipboard(Way::Out, _)) {
+            // It may have copied again meanwhile: that is what the user sees.
+            self.gate.grant(question.resource, self.guest[Selection::Clipboard.index()].copy);
+        }
         if question.resource == Resource::Drop(Way::In) {
             return self.drop_if_permitted(outside).into_iter().collect();
         }
@@ -457,7 +507,8 @@ impl Exchange {
     /// A stream for data; none when there are too many.
     fn expect(&mut self, moving: Moving) -> Option<[u8; 16]> {
         if self.tickets.len() + self.streams.len() >= 2 * limits::TRANSFERS {
-            tracing::warn!("too much is pasted at once: one paste stays empty");
+            // The guest can have it happen as often as it likes: no line in the log for each.
+            tracing::debug!("too much is pasted at once: one paste stays empty");
             return None;
         }
         let mut stream = [0; 16];
@@ -487,12 +538,17 @@ impl Exchange {
     /// Moves what can be moved, and looks whether something else is permitted now; what the agent is to know.
     pub fn turn(&mut self, presenter: &mut dyn Presenter) -> Vec<Event> {
         let now = Instant::now();
+        if let Some(selections) = presenter.selections_mut() {
+            for selection in Selection::ALL {
+                self.guest[selection.index()].tell(selection, selections);
+            }
+        }
         let events = if self.gate.turn() { self.reconsider(presenter) } else { Vec::new() };
         self.tickets.retain(|t| t.until > now);
         self.streams.retain_mut(|(connection, moving)| match moving.transfer.turn(connection) {
             Ok(over) => !over,
             Err(error) => {
-                tracing::info!("a paste ends early: {error}");
+                tracing::debug!("a paste ends early: {error}");
                 false
             }
         });
@@ -511,7 +567,7 @@ impl Exchange {
     /// When something is given up.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let tickets = self.tickets.iter().map(|t| t.until);
+        let tickets = self.tickets.iter().map(|t| t.until).chain(self.guest.iter().filter_map(Guest::due));
         tickets.chain(self.streams.iter().map(|(_, moving)| moving.transfer.due())).min()
     }
 }

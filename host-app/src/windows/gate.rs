@@ -46,7 +46,7 @@ pub struct Question {
     pub number: u64,
     /// What it is about.
     pub resource: Resource,
-    /// The offer that it is about.
+    /// The copy that it is about.
     pub serial: u64,
 }
 
@@ -150,9 +150,7 @@ impl Gate {
             }
             Answer::Once => {
                 self.pauses.remove(&resource);
-                // Only the newest offers are ever asked about.
-                self.granted.truncate(16);
-                self.granted.insert(0, (resource, serial));
+                self.grant(resource, serial);
                 return Some(question);
             }
             Answer::Always => Verdict::Always,
@@ -161,6 +159,13 @@ impl Gate {
         self.pauses.remove(&resource);
         self.remember(resource, verdict);
         Some(question)
+    }
+
+    /// Allows this once.
+    pub fn grant(&mut self, resource: Resource, serial: u64) {
+        // Only the newest are ever asked about.
+        self.granted.truncate(3);
+        self.granted.insert(0, (resource, serial));
     }
 
     fn remember(&mut self, resource: Resource, verdict: Verdict) {
@@ -176,10 +181,12 @@ impl Gate {
         }
     }
 
-    /// The agent is gone: what was allowed once was for it.
+    /// The agent is gone: what was allowed once was for it, and a question that is open counts as answered with "no".
     pub fn forget(&mut self) {
         self.granted.clear();
-        self.open = None;
+        if let Some(question) = self.open {
+            self.answered(question.number, Answer::No);
+        }
     }
 }
 

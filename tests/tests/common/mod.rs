@@ -9,6 +9,7 @@ pub mod scripted;
 pub mod sway;
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -188,10 +189,12 @@ impl Local {
         eventually("the agent's Wayland socket", || {
             let entries = std::fs::read_dir(&folder).ok()?.flatten();
             let mut paths = entries.map(|e| e.path());
-            paths.find(|p| {
+            let named = |p: &PathBuf| {
                 let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 (name.starts_with("wayland-") || name.starts_with("inlay-")) && !name.ends_with(".lock")
-            })
+            };
+            // It is there a moment before anybody listens.
+            paths.find(|p| named(p) && UnixStream::connect(p).is_ok())
         })
     }
 

@@ -70,6 +70,11 @@ impl Wm {
                 }
                 Ok(())
             }
+            Event::ClientMessage(e)
+                if [self.atoms.XdndStatus, self.atoms.XdndFinished].contains(&e.type_) =>
+            {
+                self.drag_answered(&e)
+            }
             Event::ClientMessage(e) => self.message(&e),
             Event::Error(error) => {
                 // A window may be gone before a request about it arrives.

@@ -8,6 +8,7 @@
 //! Windows are not reparented: a frame, if any, is the host's.
 
 mod atoms;
+mod drag;
 mod events;
 mod orders;
 mod settings;
@@ -25,7 +26,7 @@ use inlay_exchange::x11::Selections;
 use inlay_protocol::display::{Act, States};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
-use inlay_protocol::selection::Selection;
+use inlay_protocol::selection::{Actions, Selection};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use smithay::reexports::calloop::channel as calloop_channel;
 use x11rb::connection::Connection as _;
@@ -40,6 +41,7 @@ use x11rb::rust_connection::{DefaultStream, RustConnection};
 use x11rb::wrapper::ConnectionExt as _;
 
 use atoms::Atoms;
+pub use drag::Step;
 use window::Part;
 pub use window::{Association, Kind, Window, Xid};
 
@@ -72,6 +74,10 @@ pub enum News {
     CloseAsked(Xid),
     /// It answered a ping.
     Pong(Xid, u32),
+    /// What the app under the host's drag would do with it; no action: nothing.
+    DragAnswer(Actions),
+    /// What it did with what was dropped.
+    DragEnd(Actions),
     /// Apps copy or paste.
     Selection(inlay_exchange::News),
     /// The server is gone, or no window manager can run on it.
@@ -108,6 +114,8 @@ pub enum Order {
     Kill(Xid),
     /// Somebody else has this to give to apps; nothing withdraws it.
     Offer(Selection, Vec<String>),
+    /// The host's drag.
+    Drag(Step),
     /// What an app has is to be fetched.
     Take(Selection, String, Pipe),
 }
@@ -186,6 +194,8 @@ struct Wm {
     serial: u32,
     news: Vec<News>,
     selections: Selections,
+    /// What the host drags over an app.
+    drag: Option<drag::Drag>,
 }
 
 /// What is heard of windows of apps.
@@ -290,6 +300,7 @@ impl Wm {
             serial: 0,
             news: Vec::new(),
             selections,
+            drag: None,
         };
         // Before the first client can ask.
         wm.publish_scale(scale)?;

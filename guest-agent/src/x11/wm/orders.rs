@@ -27,6 +27,7 @@ impl Wm {
                 self.c.kill_client(window)?;
                 Ok(())
             }
+            Order::Drag(step) => self.drag(step),
             Order::Offer(selection, types) => Ok(self.selections.offer(&self.c, selection, types)?),
             Order::Take(selection, kind, pipe) => {
                 Ok(self.selections.take(&self.c, selection, &kind, pipe)?)

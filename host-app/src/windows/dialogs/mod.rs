@@ -137,6 +137,14 @@ impl Dialogs {
         self.take_back(About::App(window));
     }
 
+    /// Takes the question about a permission back.
+    pub fn permit_no_more(&mut self) {
+        let open = self.dialogs.iter().map(|d| d.about).filter(|about| matches!(about, About::Permission(_)));
+        for about in open.collect::<Vec<_>>() {
+            self.take_back(about);
+        }
+    }
+
     fn take_back(&mut self, about: About) {
         for dialog in self.dialogs.iter_mut().filter(|d| d.about == about) {
             (dialog.about, dialog.ends) = (About::Notice, Some(0));

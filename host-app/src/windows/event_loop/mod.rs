@@ -140,8 +140,9 @@ impl Loop {
                 return Ok(());
             }
             self.strangers_speak();
-            self.agent_speaks();
+            // First, so that what was copied since is known before anything is pasted.
             self.exchange();
+            self.agent_speaks();
             self.tick();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             if self.heap.windows(open, Instant::now()) {
@@ -284,7 +285,10 @@ impl Loop {
             let role = Hello::decode(&bytes).map(|hello| hello.role);
             let mut connection = stranger.connection;
             let told = connection.queue_raw(&answer.encode()).and_then(|()| connection.flush());
-            if let Some(refusal) = answer.refusal {
+            if answer.refusal == Some(Refusal::UnknownStream) {
+                // A paste that was given up; or a guest that guesses, as often as it likes.
+                tracing::debug!("a stream is refused: nobody waits for it");
+            } else if let Some(refusal) = answer.refusal {
                 tracing::warn!("a display connection is refused: {refusal}");
             } else if let (Ok(()), Ok(Role::Stream(stream))) = (&told, role) {
                 self.exchange.opened(stream, connection);
@@ -312,6 +316,7 @@ impl Loop {
         self.received_before += session.connection().received();
         let closed = session.end(&mut self.tools());
         self.exchange.agent_gone(self.presenter.as_mut());
+        self.dialogs.permit_no_more();
         if self.ending {
             tracing::info!("the agent ends with the machine");
         } else if let Some(error) = error {

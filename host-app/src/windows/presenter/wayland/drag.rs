@@ -21,8 +21,13 @@ pub struct Drag {
     names: Vec<String>,
     /// The serial of its entry.
     serial: u32,
+    /// What its source allows.
+    allowed: Actions,
     /// The action that was answered last.
     action: Actions,
+    /// The action that the desktop decided on.
+    chosen: Actions,
+    accepted: bool,
     dropped: bool,
 }
 
@@ -50,7 +55,16 @@ impl State {
                 // Before sources could say, everything was copied.
                 let allowed = self.selections.allowed.get(&id).copied().unwrap_or(Actions::COPY);
                 let types = kinds::travelling(&names);
-                self.drag = Some(Drag { offer, names, serial, action: Actions::NONE, dropped: false });
+                self.drag = Some(Drag {
+                    allowed,
+                    offer,
+                    names,
+                    serial,
+                    action: Actions::NONE,
+                    chosen: Actions::NONE,
+                    accepted: false,
+                    dropped: false,
+                });
                 self.events.push(HostEvent::Drag(Dragged::Enter { window, x, y, types, actions: allowed }));
             }
             wl_data_device::Event::Motion { time, x, y } if self.drag.is_some() => {
@@ -71,11 +85,19 @@ impl State {
         }
     }
 
+    /// The desktop decided what becomes of what an offer is of.
+    pub(super) fn action_chosen(&mut self, offer: &WlDataOffer, action: DndAction) {
+        if let Some(drag) = self.drag.as_mut().filter(|drag| drag.offer == *offer) {
+            drag.chosen = actions(action);
+        }
+    }
+
     /// What would be done with what is dragged.
     pub(super) fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
         let Some(drag) = &mut self.drag else { return };
         let name = kind.and_then(|kind| kinds::to_ask(&drag.names, kind)).map(str::to_owned);
-        drag.action = if name.is_some() { action } else { Actions::NONE };
+        drag.accepted = name.is_some();
+        drag.action = if drag.accepted { action.common(drag.allowed) } else { Actions::NONE };
         drag.offer.accept(drag.serial, name);
         if drag.offer.version() >= ACTIONS {
             let action = to_wayland(drag.action);
@@ -86,7 +108,19 @@ impl State {
     /// What became of what was dropped.
     pub(super) fn end_drag(&mut self, action: Actions) {
         let Some(drag) = self.drag.take_if(|drag| drag.dropped) else { return };
-        if !action.is_empty() && !drag.action.is_empty() && drag.offer.version() >= ACTIONS {
+        // Whoever finishes what nothing was agreed on is disconnected.
+        let last = match drag.chosen {
+            Actions::ASK => [action, Actions::COPY, Actions::MOVE]
+                .into_iter()
+                .find(|a| [Actions::COPY, Actions::MOVE].contains(a) && drag.allowed.contains(*a)),
+            chosen => Some(chosen).filter(|chosen| !chosen.is_empty()),
+        };
+        if let Some(last) = last.filter(|_| drag.accepted && !action.is_empty())
+            && drag.offer.version() >= ACTIONS
+        {
+            if last != drag.chosen {
+                drag.offer.set_actions(to_wayland(last), to_wayland(last));
+            }
             drag.offer.finish();
         }
         // Destroyed without, nothing came of it.

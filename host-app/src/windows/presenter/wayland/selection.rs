@@ -228,6 +228,8 @@ impl Desktop {
 
     /// The offer of what is dragged over a window of ours from now on, with its names.
     pub(super) fn take_dragged(&mut self, id: &ObjectId) -> Vec<String> {
+        // One that was dropped, and never ended, goes with the next.
+        self.drop_dragged();
         self.current[Selection::Drag.index()] = Some(id.clone());
         self.offers.get(id).map(|(_, names)| names.clone()).unwrap_or_default()
     }
@@ -256,7 +258,8 @@ impl Desktop {
             self.offers.remove(&before);
         }
         let names = id.and_then(|id| self.offers.get(&id)).map_or(&[][..], |(_, names)| names);
-        if !names.contains(&self.mark) {
+        // Where an offer of ours waits for the focus, that is to be the selection.
+        if !names.contains(&self.mark) && self.waiting.get(selection.index()).is_none_or(Option::is_none) {
             self.news.push(News::Changed { selection, types: kinds::travelling(names) });
         }
     }
@@ -432,6 +435,9 @@ impl Dispatch<WlDataOffer, ()> for State {
             wl_data_offer::Event::Offer { mime_type } => state.selections.named(&offer.id(), mime_type),
             wl_data_offer::Event::SourceActions { source_actions: WEnum::Value(actions) } => {
                 state.selections.allowed.insert(offer.id(), super::drag::actions(actions));
+            }
+            wl_data_offer::Event::Action { dnd_action: WEnum::Value(action) } => {
+                state.action_chosen(offer, action);
             }
             _ => {}
         }

@@ -50,6 +50,7 @@ pub fn message(x11: &mut X11, event: &xproto::ClientMessageEvent, out: &mut Vec<
         kind if kind == a.XdndLeave => {
             if from_source(x11) {
                 x11.drag = None;
+                x11.drag_is_over();
                 out.push(HostEvent::Drag(Dragged::Leave));
             }
         }
@@ -58,6 +59,9 @@ pub fn message(x11: &mut X11, event: &xproto::ClientMessageEvent, out: &mut Vec<
                 && let Some(drag) = &mut x11.drag
             {
                 drag.dropped = true;
+                if let Some(selections) = &mut x11.selections {
+                    selections.drag_moved(data[2]);
+                }
                 out.push(HostEvent::Drag(Dragged::Drop));
             }
         }
@@ -94,6 +98,9 @@ fn enter(x11: &mut X11, target: xproto::Window, data: [u32; 5], out: &mut Vec<Ho
 
 fn position(x11: &mut X11, data: [u32; 5], out: &mut Vec<HostEvent>) {
     let [_, _, place, time, wanted] = data;
+    if let Some(selections) = &mut x11.selections {
+        selections.drag_moved(time);
+    }
     let Some((window, told)) = x11.drag.as_ref().map(|drag| (drag.window, drag.told)) else { return };
     let origin = x11.origin_of(window);
     let on = |root: u32, origin: i32| f64::from(root & 0xffff) - f64::from(origin);
@@ -139,6 +146,13 @@ impl X11 {
         self.sent(self.connection.send_event(false, source, EventMask::NO_EVENT, message));
     }
 
+    /// Nothing of it can be had any more.
+    fn drag_is_over(&mut self) {
+        if let Some(selections) = &mut self.selections {
+            selections.dragged(Vec::new());
+        }
+    }
+
     /// What would be done with what is dragged.
     pub(super) fn answer(&mut self, kind: Option<&str>, action: Actions) {
         let Some(drag) = &mut self.drag else { return };
@@ -155,5 +169,6 @@ impl X11 {
         let done = u32::from(!action.is_empty());
         let data = [drag.target, done, self.action_atom(action), 0, 0];
         self.tell_source(drag.source, self.atoms.XdndFinished, data);
+        self.drag_is_over();
     }
 }

@@ -22,7 +22,7 @@ pub struct Clipboards {
     selections: Selections,
     /// The connection failed: nothing more happens.
     over: bool,
-    /// The last turn ended before all events were taken.
+    /// There may be events that poll does not see.
     more: bool,
 }
 
@@ -40,7 +40,19 @@ impl Clipboards {
 
     /// Something is dragged that can be had by these names.
     pub fn dragged(&mut self, names: Vec<String>) {
-        self.selections.dragged(names);
+        let result = self.selections.dragged(&self.connection, names);
+        self.asked(result);
+    }
+
+    /// Its source told this time.
+    pub fn drag_moved(&mut self, time: u32) {
+        self.selections.drag_moved(time);
+    }
+
+    /// After a request: replies may have taken events off the socket.
+    fn asked(&mut self, result: Result<(), Fault>) {
+        self.more = true;
+        self.check(result);
     }
 
     fn check(&mut self, result: Result<(), Fault>) {
@@ -96,14 +108,14 @@ impl super::super::Selections for Clipboards {
     fn offer(&mut self, selection: Selection, types: Vec<String>) {
         if !self.over {
             let result = self.selections.offer(&self.connection, selection, types);
-            self.check(result);
+            self.asked(result);
         }
     }
 
     fn take(&mut self, selection: Selection, kind: &str, pipe: Pipe) {
         if !self.over {
             let result = self.selections.take(&self.connection, selection, kind, pipe);
-            self.check(result);
+            self.asked(result);
         } else {
             pipe.cut_off();
         }
