@@ -72,6 +72,8 @@ pub fn message(x11: &mut X11, event: &xproto::ClientMessageEvent, out: &mut Vec<
 
 fn enter(x11: &mut X11, target: xproto::Window, data: [u32; 5], out: &mut Vec<HostEvent>) {
     let [source, flags, first @ ..] = data;
+    // One that was dropped, and never ended: its source hears that nothing came of it.
+    x11.finish(Actions::NONE);
     if x11.drag.take().is_some() {
         out.push(HostEvent::Drag(Dragged::Leave));
     }
