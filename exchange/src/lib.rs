@@ -7,6 +7,7 @@
 //! Whoever gives and whoever takes is an app behind Wayland (which deals in pipes itself) or X11 ([`x11`], which deals in
 //! properties). Data is never kept whole; [`transfer`] says how much waits.
 
+pub mod files;
 pub mod kinds;
 pub mod pipe;
 pub mod transfer;

@@ -13,6 +13,7 @@ use inlay_vmm_core::engine::kvm::{Unfit, probe};
 use inlay_vmm_core::engine::qemu;
 
 use crate::create::Mirror;
+use crate::process;
 
 /// Oldest QEMU whose vhost-user-gpu works under emulation.
 const QEMU_OLDEST: u32 = 8;
@@ -75,7 +76,7 @@ pub fn checks() -> Vec<Check> {
         keyring(),
     ]);
     all.extend((!rustix::process::geteuid().is_root()).then(user_namespace));
-    all.extend([kvm(), network(), isolation(), graphics(), display()]);
+    all.extend([kvm(), network(), isolation(), folders(), graphics(), display()]);
     all
 }
 
@@ -112,6 +113,24 @@ fn isolation() -> Check {
             "this kernel has no Landlock: machine processes can reach your files",
             "a kernel with Landlock (Linux 5.13 or newer, with `landlock` in its `lsm=` list)",
         ),
+    }
+}
+
+/// Tried in a process of its own: it cannot come back from there.
+fn folders() -> Check {
+    const WHAT: &str = "shared folders";
+    let tried = process::own_binary()
+        .map_err(|error| error.to_string())
+        .and_then(|own| Command::new(own).arg("jail").output().map_err(|error| error.to_string()));
+    match tried {
+        Ok(out) if out.status.success() => Check::good(WHAT, "their server can be put into a jail"),
+        Ok(out) => {
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            let said = process::one_line(said.trim_start_matches("inlay: "));
+            let mend = "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000";
+            Check::bad(WHAT, State::Note, format!("machines see none: {said}"), mend)
+        }
+        Err(error) => Check::bad(WHAT, State::Note, error, "run `inlay doctor` again"),
     }
 }
 

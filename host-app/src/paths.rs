@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -88,6 +88,25 @@ impl fmt::Display for MachineName {
     }
 }
 
+/// Writes a file in place of an old one; a reader sees one of both.
+///
+/// # Errors
+/// It cannot be written; the old one is as it was.
+pub fn write_anew(file: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let new = file.with_extension(format!("new-{}", std::process::id()));
+    let written = fs::File::create(&new)
+        .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()))
+        .and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // Best effort: the write's own error is the one to tell.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
 /// The folders of one user.
 #[derive(Debug, Clone)]
 pub struct Folders {
@@ -142,6 +161,19 @@ impl Folders {
     #[must_use]
     pub fn permissions(&self, name: &MachineName) -> PathBuf {
         self.config.join("permissions").join(format!("{name}.toml"))
+    }
+
+    /// Which folders of this host a machine sees; not where its confined process may write.
+    #[must_use]
+    pub fn shares(&self, name: &MachineName) -> PathBuf {
+        self.config.join("shares").join(format!("{name}.toml"))
+    }
+
+    /// Inlay's own folders, of which no guest ever sees anything.
+    #[must_use]
+    pub fn own(&self) -> Vec<PathBuf> {
+        let own = [&self.config, &self.data, &self.runtime];
+        own.into_iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect()
     }
 
     /// Where the machines' sockets are; also of `local.PID`.

@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use inlay_exchange::kinds;
 use serde::{Deserialize, Serialize};
+
+use crate::paths::write_anew;
 
 /// Largest file that is read.
 const FILE_MAX: u64 = 16 * 1024;
@@ -279,18 +281,7 @@ impl Permissions {
         let text = format!(
             "# What this machine and its host may exchange: \"ask\", \"always\" or \"never\". Changes count at once.\n{keys}"
         );
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder).map_err(io)?;
-        }
-        let new = file.with_extension(format!("new-{}", std::process::id()));
-        let written = fs::File::create(&new)
-            .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()))
-            .and_then(|()| fs::rename(&new, file));
-        written.map_err(|error| {
-            // Best effort: the write's own error is the one to tell.
-            let _ = fs::remove_file(&new);
-            io(error)
-        })
+        write_anew(file, &text).map_err(io)
     }
 }
 

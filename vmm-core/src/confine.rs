@@ -24,6 +24,8 @@ pub enum Thread {
     Processor,
     /// Serves a device.
     Device,
+    /// Serves files, in a jail that has nothing but them.
+    Files,
 }
 
 /// What every thread needs: memory, locks, its end, time, a line in the log.
@@ -91,6 +93,57 @@ const DEVICE: &[Sysno] = &[
     Sysno::writev,
 ];
 
+/// Files that are held by descriptors, whatever is done with them; and nothing that makes a descriptor of another kind, but for
+/// the sockets that are open already.
+const FILES: &[Sysno] = &[
+    Sysno::accept4,
+    Sysno::chmod,
+    Sysno::copy_file_range,
+    Sysno::dup,
+    Sysno::epoll_ctl,
+    Sysno::epoll_pwait,
+    Sysno::epoll_wait,
+    Sysno::fallocate,
+    Sysno::fchmodat,
+    Sysno::fcntl,
+    Sysno::fdatasync,
+    Sysno::fgetxattr,
+    Sysno::flistxattr,
+    Sysno::fremovexattr,
+    Sysno::fsetxattr,
+    Sysno::fstat,
+    Sysno::fstatfs,
+    Sysno::fsync,
+    Sysno::ftruncate,
+    Sysno::getdents64,
+    Sysno::getsockopt,
+    Sysno::linkat,
+    Sysno::lseek,
+    Sysno::mkdirat,
+    Sysno::mknodat,
+    Sysno::open,
+    Sysno::openat,
+    Sysno::openat2,
+    Sysno::poll,
+    Sysno::ppoll,
+    Sysno::preadv,
+    Sysno::pwritev,
+    Sysno::readlink,
+    Sysno::readlinkat,
+    Sysno::recvfrom,
+    Sysno::recvmsg,
+    Sysno::renameat2,
+    Sysno::sendmsg,
+    Sysno::sendto,
+    Sysno::shutdown,
+    Sysno::statx,
+    Sysno::symlinkat,
+    Sysno::syncfs,
+    Sysno::unlinkat,
+    Sysno::utimensat,
+    Sysno::writev,
+];
+
 /// Requests of KVM (`KVMIO`): in the second byte.
 const KVM_REQUESTS: u64 = 0xae << 8;
 
@@ -101,9 +154,11 @@ const KVM_REQUESTS: u64 = 0xae << 8;
 pub fn confine(thread: Thread) -> io::Result<()> {
     static PROCESSORS: OnceLock<Result<BpfProgram, String>> = OnceLock::new();
     static DEVICES: OnceLock<Result<BpfProgram, String>> = OnceLock::new();
+    static FILE_SERVERS: OnceLock<Result<BpfProgram, String>> = OnceLock::new();
     let program = match thread {
         Thread::Processor => &PROCESSORS,
         Thread::Device => &DEVICES,
+        Thread::Files => &FILE_SERVERS,
     };
     let program = program.get_or_init(|| compile(thread).map_err(|error| error.to_string()));
     let program = program.as_ref().map_err(|error| io::Error::other(error.clone()))?;
@@ -112,6 +167,7 @@ pub fn confine(thread: Thread) -> io::Result<()> {
     KIND.set(match thread {
         Thread::Processor => "a processor's thread",
         Thread::Device => "a device's thread",
+        Thread::Files => "the file server",
     });
     seccompiler::apply_filter(program).map_err(io::Error::other)
 }
@@ -133,6 +189,7 @@ fn compile(thread: Thread) -> Result<BpfProgram, seccompiler::BackendError> {
     let own = match thread {
         Thread::Processor => PROCESSOR,
         Thread::Device => DEVICE,
+        Thread::Files => FILES,
     };
     let free = ALL.iter().chain(own).map(|call| (i64::from(call.id()), Vec::new()));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = free.collect();
@@ -140,8 +197,11 @@ fn compile(thread: Thread) -> Result<BpfProgram, seccompiler::BackendError> {
     for call in [Sysno::mmap, Sysno::mprotect] {
         rules.insert(call.id().into(), vec![masked(2, libc::PROT_EXEC as u64, 0)?]);
     }
-    let mut requests = vec![masked(1, 0xff00, KVM_REQUESTS)?];
-    if thread == Thread::Device {
+    let mut requests = Vec::new();
+    if thread != Thread::Files {
+        requests.push(masked(1, 0xff00, KVM_REQUESTS)?);
+    }
+    if thread != Thread::Processor {
         requests.push(masked(1, u64::MAX, libc::FIONBIO)?);
     }
     rules.insert(Sysno::ioctl.id().into(), requests);
@@ -239,7 +299,11 @@ mod tests {
     fn breaches_are_named_and_end_the_process() {
         const NAME: &str = "confine::tests::breaches_are_named_and_end_the_process";
         if let Ok(what) = std::env::var("INLAY_CONFINED") {
-            let thread = if what == "chroot" { Thread::Processor } else { Thread::Device };
+            let thread = match what.as_str() {
+                "chroot" => Thread::Processor,
+                "unshare" | "mount" => Thread::Files,
+                _ => Thread::Device,
+            };
             confine(thread).unwrap();
             // SAFETY: calls without any effect when they are let through: their arguments are invalid.
             unsafe {
@@ -249,17 +313,25 @@ mod tests {
                     "openat" => libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY),
                     "socket" => libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0),
                     "ioctl" => libc::ioctl(0, libc::TIOCSTI, 0),
+                    "unshare" => libc::unshare(-1),
+                    "mount" => {
+                        libc::mount(std::ptr::null(), std::ptr::null(), std::ptr::null(), 0, std::ptr::null())
+                    }
                     _ => libc::mprotect(std::ptr::null_mut(), 0, libc::PROT_EXEC),
                 };
             }
             println!("let through");
             return;
         }
-        for what in ["chroot", "execve", "openat", "socket", "ioctl", "mprotect"] {
+        for what in ["chroot", "execve", "openat", "socket", "ioctl", "mprotect", "unshare", "mount"] {
             let output = again(NAME, what);
             assert_eq!(output.status.code(), Some(STATUS), "{what}: {output:?}");
             let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            let kind = if what == "chroot" { "a processor's thread" } else { "a device's thread" };
+            let kind = match what {
+                "chroot" => "a processor's thread",
+                "unshare" | "mount" => "the file server",
+                _ => "a device's thread",
+            };
             assert!(words.contains(&format!("{kind} made the system call {what} (")), "{words}");
         }
     }

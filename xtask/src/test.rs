@@ -17,7 +17,7 @@ const WHOLE_PATHS: &str = "tests";
 /// The machine that makes sure of the base image before the tests begin.
 const WARM_UP: &str = "warm-up";
 /// What the guests of the tests have beside the usual (the same as in `tests/tests/machine.rs`).
-const GUEST_PACKAGES: &str = "wl-clipboard,xclip,xterm";
+const GUEST_PACKAGES: &str = "git,make,sqlite3,tcc,wl-clipboard,xclip,xterm";
 
 /// All tests.
 pub fn all() -> Result<()> {

@@ -1,4 +1,4 @@
-//! The processes behind the command line: `machine`, `launcher` and `windows`.
+//! The processes behind the command line: `machine`, `launcher`, `windows`, `files`, `hold`, `grant` and `jail`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::power::{ERROR, LISTENING, RUNNING};
-use super::{LauncherArgs, MachineArgs, WindowsArgs, resolve};
+use super::{GrantArgs, HoldArgs, LauncherArgs, MachineArgs, NameArg, WindowsArgs, resolve};
 use crate::api::Display;
+use crate::files::{self, lists::FileLists};
 use crate::machine::windows::WindowCommand;
 use crate::machine::{self, MachineError, Options, Sockets, launcher};
 use crate::paths::Folders;
@@ -72,8 +73,11 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
         None if !args.local => Some(Folders::from_env()?.permissions(&args.label.parse()?)),
         given => given,
     };
+    let lists =
+        if args.local { None } else { Some(FileLists::new(Folders::from_env()?, args.label.parse()?)) };
     windows::run(&windows::Options {
         permissions,
+        lists,
         border: args.border.colour(&args.label),
         name: args.label,
         display_socket: sockets.display(),
@@ -92,5 +96,36 @@ pub(super) fn launcher(args: LauncherArgs) -> anyhow::Result<ExitCode> {
     let program = process::own_binary()?;
     launcher::serve(WindowCommand { program, label, runtime, local: false, border, log })
         .context("the machine process does not speak as it should")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn files(name: &NameArg) -> anyhow::Result<ExitCode> {
+    log_to_stderr("info");
+    let (folders, name) = name.resolve()?;
+    let served = files::serve(&folders, &name, |note| {
+        tell(&format!("{LISTENING}{}", one_line(note.unwrap_or_default())));
+    });
+    if let Err(error) = &served {
+        tell(&format!("{ERROR}{}", one_line(&format!("{error:#}"))));
+    }
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn hold(args: HoldArgs) -> anyhow::Result<ExitCode> {
+    let (folders, name) = resolve(&args.machine)?;
+    files::hold::hold(&folders, &name, &args.path, args.name, args.read_only)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn jail() -> anyhow::Result<ExitCode> {
+    inlay_file_server::jail::check()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn grant(args: &GrantArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr("info");
+    let (folders, name) = resolve(&args.machine)?;
+    files::hold::grant_all(&folders, &name, &args.paths, args.read_only, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

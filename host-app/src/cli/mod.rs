@@ -9,6 +9,7 @@ mod permissions;
 mod picture;
 mod power;
 mod run;
+mod share;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use crate::config::{Border, Engine};
 use crate::paths::{Folders, MachineName};
 use crate::permissions::{Pattern, Verdict};
 use crate::process::one_line;
+
+pub(crate) use self::power::{ERROR, LISTENING};
 
 /// Shows the apps of a guest operating system as windows of your own desktop.
 #[derive(Debug, Parser)]
@@ -67,6 +70,9 @@ enum Command {
     },
     /// List what a machine may exchange with this host, or change it; in effect at once
     Permissions(PermissionsArgs),
+    /// Let a machine see folders of this host, in /media/host; in effect at once
+    #[command(subcommand)]
+    Share(ShareCommand),
     /// Tell what is missing on this host, each with the command that mends it
     Doctor,
     /// Write what a window shows to a PNG file
@@ -83,6 +89,74 @@ enum Command {
     /// Internal: start window processes for a machine process
     #[command(hide = true)]
     Launcher(LauncherArgs),
+    /// Internal: serve a machine's shared folders (the file server)
+    #[command(hide = true)]
+    Files(NameArg),
+    /// Internal: bring a folder to a file server
+    #[command(hide = true)]
+    Hold(HoldArgs),
+    /// Internal: give files to a machine, through its file server
+    #[command(hide = true)]
+    Grant(GrantArgs),
+    /// Internal: try what a file server needs
+    #[command(hide = true)]
+    Jail,
+}
+
+#[derive(Debug, Args)]
+struct GrantArgs {
+    /// The machine
+    machine: String,
+    /// Files and folders
+    paths: Vec<PathBuf>,
+    /// The guest does not change them
+    #[arg(long)]
+    read_only: bool,
+}
+
+#[derive(Debug, Args)]
+struct HoldArgs {
+    /// The machine
+    machine: String,
+    /// The folder
+    path: PathBuf,
+    /// What the guest sees it as
+    #[arg(long)]
+    name: String,
+    /// The guest changes nothing in it
+    #[arg(long)]
+    read_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShareCommand {
+    /// Share a folder; one that is shared already can be made read-only so, or writable
+    Add {
+        /// The machine
+        name: String,
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The guest changes nothing in it
+        #[arg(long)]
+        read_only: bool,
+        /// What the guest sees it as; its own name when not given
+        #[arg(long = "name", value_name = "AS")]
+        called: Option<String>,
+    },
+    /// Share a folder no longer; what the guest has open of it is closed
+    Remove {
+        /// The machine
+        name: String,
+        /// The folder, or what the guest sees it as
+        #[arg(value_name = "DIR")]
+        folder: String,
+    },
+    /// List the folders that are shared
+    List {
+        /// The machine
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -274,11 +348,16 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::List { json } => machines::list(json),
         Command::Delete { name, force } => machines::delete(&name, force),
         Command::Permissions(args) => permissions::permissions(&args),
+        Command::Share(command) => share::share(&command),
         Command::Doctor => machines::doctor(),
         Command::Screenshot(args) => picture::screenshot(args),
         Command::Machine(args) => internal::machine(&args),
         Command::Windows(args) => internal::windows(args),
         Command::Launcher(args) => internal::launcher(args),
+        Command::Files(name) => internal::files(&name),
+        Command::Hold(args) => internal::hold(args),
+        Command::Grant(args) => internal::grant(&args),
+        Command::Jail => internal::jail(),
     }
 }
 

@@ -16,9 +16,9 @@ use crate::paths::{Folders, MachineName, MachinePaths};
 use crate::process;
 
 /// Words that a machine process says first. What the user should know follows the first of them.
-pub(super) const LISTENING: &str = "listening ";
+pub(crate) const LISTENING: &str = "listening ";
 pub(super) const RUNNING: &str = "running";
-pub(super) const ERROR: &str = "error ";
+pub(crate) const ERROR: &str = "error ";
 
 /// A log that is longer is kept as `.old` and begun anew.
 const LOG_MAX: u64 = 4 << 20;

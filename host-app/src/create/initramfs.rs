@@ -36,7 +36,7 @@ const POWEROFF: &str = include_str!("../../../assets/guest/poweroff");
 const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
 
 /// Units of the guest: name, text, the target that wants it.
-const UNITS: [(&str, &str, Option<&str>); 5] = [
+const UNITS: [(&str, &str, Option<&str>); 6] = [
     (
         "inlay-agent.service",
         include_str!("../../../assets/guest/units/inlay-agent.service"),
@@ -45,6 +45,11 @@ const UNITS: [(&str, &str, Option<&str>); 5] = [
     (
         "inlay-poweroff.path",
         include_str!("../../../assets/guest/units/inlay-poweroff.path"),
+        Some("sysinit.target"),
+    ),
+    (
+        "media-host.mount",
+        include_str!("../../../assets/guest/units/media-host.mount"),
         Some("sysinit.target"),
     ),
     ("inlay-bus.socket", include_str!("../../../assets/guest/units/inlay-bus.socket"), None),

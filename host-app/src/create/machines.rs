@@ -78,10 +78,11 @@ pub fn check_free(folders: &Folders, name: &MachineName) -> Result<(), CreateErr
     if exists { Err(CreateError::Exists(name.clone())) } else { Ok(()) }
 }
 
-/// What the new machine may exchange; an isolated one needs no file.
+/// What the new machine may exchange; an isolated one needs no file. What an earlier one of its name had is not its own.
 fn permit(options: &CreateOptions) -> Result<(), CreateError> {
     let file = options.folders.permissions(&options.name);
     remove_file_if_there(&file)?;
+    remove_file_if_there(&options.folders.shares(&options.name))?;
     if options.integrated { Ok(Permissions::integrated().write(&file)?) } else { Ok(()) }
 }
 
@@ -157,6 +158,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
         remove_if_there(&gone)?;
     }
     remove_file_if_there(&folders.permissions(name))?;
+    remove_file_if_there(&folders.shares(name))?;
     remove_file_if_there(paths.config())?;
     remove_if_there(paths.runtime())
 }

@@ -95,6 +95,18 @@ impl Sockets {
         self.0.join("vhost-vsock.sock")
     }
 
+    /// The engine to the file server.
+    #[must_use]
+    pub fn vhost_files(&self) -> PathBuf {
+        self.0.join("vhost-files.sock")
+    }
+
+    /// Command lines to the file server.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.0.join("files.sock")
+    }
+
     /// Host programs to the guest (`CONNECT`), and the beginning of the paths below.
     #[must_use]
     pub fn vsock(&self) -> PathBuf {

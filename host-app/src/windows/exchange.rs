@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use inlay_exchange::News;
+use inlay_exchange::files::is_translated;
 use inlay_exchange::kinds;
 use inlay_exchange::pipe::Pipe;
 use inlay_exchange::transfer::Transfer;
@@ -23,6 +24,7 @@ use inlay_protocol::selection::{Actions, Drag, Offer, Selection};
 use super::dialogs::Dialogs;
 use super::gate::{Answer, Gate, Pass};
 use super::presenter::{Dragged, Presenter, Selections};
+use crate::files::lists::FileLists;
 use crate::permissions::{Kind, Resource, Way};
 
 /// How long the agent may take to open a stream.
@@ -130,6 +132,8 @@ pub struct Exchange {
     machine: String,
     /// Host and guest have the same files.
     local: bool,
+    /// How lists of files cross, where they have not.
+    lists: Option<FileLists>,
     gate: Gate,
     /// Whether a window of the machine has the focus.
     focused: bool,
@@ -146,12 +150,14 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Nothing is copied yet. `local` says that host and guest have the same files.
+    /// Nothing is copied yet. `local` says that host and guest have the same files; where they have not, `lists` says how lists of
+    /// files cross, if they do.
     #[must_use]
-    pub fn new(machine: &str, local: bool, gate: Gate) -> Self {
+    pub fn new(machine: &str, local: bool, lists: Option<FileLists>, gate: Gate) -> Self {
         Self {
             machine: machine.to_owned(),
             local,
+            lists,
             gate,
             focused: false,
             serial: 0,
@@ -165,9 +171,16 @@ impl Exchange {
         }
     }
 
-    /// What may cross: lists of files only where they mean the same on both sides.
+    /// What may cross: lists of files only where they mean the same on both sides, or can be made to.
     fn crossing(&self, types: Vec<String>) -> Vec<String> {
-        types.into_iter().filter(|kind| self.local || !kinds::is_files(kind)).collect()
+        let lists = self.lists.as_ref().is_some_and(FileLists::is_served);
+        let may = |kind: &String| self.local || !kinds::is_files(kind) || (lists && is_translated(kind));
+        types.into_iter().filter(may).collect()
+    }
+
+    /// How a list of files is to be made one of the other side's; nothing for all else.
+    fn translator(&self, kind: &str) -> Option<FileLists> {
+        self.lists.clone().filter(|_| !self.local && kinds::is_files(kind))
     }
 
     /// An agent is there: what it is to know.
@@ -255,6 +268,16 @@ impl Exchange {
                     pipe.cut_off();
                     return Vec::new();
                 }
+                let pipe = match self.translator(&kind) {
+                    Some(lists) => match lists.out_of_guest(&kind, pipe) {
+                        Ok(pipe) => pipe,
+                        Err(error) => {
+                            tracing::warn!(%error, "a list of files is not given");
+                            return Vec::new();
+                        }
+                    },
+                    None => pipe,
+                };
                 let moving = Moving { transfer: Transfer::take(pipe), resource, of: copy };
                 let stream = self.expect(moving);
                 stream.map(|stream| Event::Fetch { stream, selection, serial, kind }).into_iter().collect()
@@ -351,6 +374,11 @@ impl Exchange {
         let may = dragged && self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
         let stream = selections.filter(|_| may).and_then(|selections| {
             let (read, write) = Pipe::pair().ok()?;
+            let read = match self.translator(kind) {
+                // What is dropped on an app is to be worked with; what is pasted is copied from.
+                Some(lists) => lists.into_guest(kind, read, *selection != Selection::Drag).ok()?,
+                None => read,
+            };
             let stream = self.expect(Moving { transfer: Transfer::give(read), resource, of: copy })?;
             selections.take(*selection, kind, write);
             Some(stream)

@@ -28,6 +28,7 @@ mod session;
 pub mod uploads;
 mod window;
 
+use crate::files::lists::FileLists;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -68,6 +69,8 @@ pub struct Options {
     pub screen: Screen,
     /// What may be exchanged with the guest; without a file everything.
     pub permissions: Option<PathBuf>,
+    /// How lists of files cross, where host and guest have files of their own.
+    pub lists: Option<FileLists>,
     /// The colour (red, green, blue) of a border around the guest's windows, if they are to have one.
     pub border: Option<[u8; 3]>,
 }

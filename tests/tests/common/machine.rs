@@ -14,7 +14,7 @@ use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows,
 /// A slow machine under emulation, even a nested one.
 pub const BOOT: Duration = Duration::from_secs(600);
 /// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
-const PACKAGES: &str = "wl-clipboard,xclip,xterm";
+const PACKAGES: &str = "git,make,sqlite3,tcc,wl-clipboard,xclip,xterm";
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
 
@@ -175,7 +175,7 @@ impl Machine {
 }
 
 /// Runs a tool; its status and what it said.
-fn run(name: &str, arguments: &[&Path]) -> (Option<i32>, String) {
+pub fn run(name: &str, arguments: &[&Path]) -> (Option<i32>, String) {
     let out = Command::new(name).args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     (out.status.code(), text)
@@ -300,16 +300,8 @@ pub fn copies(machine: &Machine, xvfb: &Xvfb) {
             String::from_utf8_lossy(&out.stdout).starts_with(&sum).then_some(())
         });
     }
-    // Its paths mean nothing there.
-    let list = folder.path().join("list");
-    std::fs::write(&list, "file:///etc/hostname\r\n").unwrap();
-    let files = Process::spawn(host(&["-i", "-quiet", "-t", "text/uri-list"]).arg(&list));
-    within(BOOT, "nothing that can be pasted", || {
-        let out = machine.output(&["exec", &machine.name, "--", "wl-paste", "--list-types"]);
-        (!String::from_utf8_lossy(&out.stdout).contains("x-blob"))
-            .then_some(String::from_utf8(out.stdout).unwrap())
-    });
-    drop((owner, files));
+    drop(owner);
+    lists_of_files(machine, folder.path(), &host);
     // From the guest.
     machine.install(&path, "/tmp/blob");
     for copy in ["wl-copy -t application/x-blob", "xclip -i -selection clipboard -t application/x-blob"] {
@@ -321,6 +313,47 @@ pub fn copies(machine: &Machine, xvfb: &Xvfb) {
         machine.ok(&["permissions", &machine.name, "clipboard-out", "always"]);
         within(BOOT, "it again", || (host(&["-o"]).output().unwrap().stdout == blob).then_some(()));
     }
+}
+
+/// A list of files becomes one of the other side's: a path in a shared folder is that folder's there, and a file of the host that is in
+/// none is given alone, to be read.
+fn lists_of_files(machine: &Machine, folder: &Path, host: &dyn Fn(&[&str]) -> Command) {
+    let list = |out: &[u8]| String::from_utf8_lossy(out).into_owned();
+    let shared = folder.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("in it"), "shared").unwrap();
+    std::fs::write(folder.join("letter"), "alone").unwrap();
+    std::fs::write(folder.join("beside"), "a secret").unwrap();
+    machine.ok(&["share", "add", &machine.name, shared.to_str().unwrap(), "--name", "some"]);
+    let path = folder.join("list");
+    let (shown, folder) = (shared.display(), folder.display());
+    std::fs::write(&path, format!("file://{shown}/in%20it\r\nfile://{folder}/letter\r\n")).unwrap();
+    let owner = Process::spawn(host(&["-i", "-quiet", "-t", "text/uri-list"]).arg(&path));
+    for paste in ["wl-paste -n -t", "xclip -o -selection clipboard -t"] {
+        let pasted = within(BOOT, paste, || {
+            let script = format!("{paste} text/uri-list");
+            let out = machine.output(&["exec", &machine.name, "--", "sh", "-c", &script]);
+            let lines: Vec<String> = list(&out.stdout).lines().map(str::to_owned).collect();
+            (lines.len() == 2).then_some(lines)
+        });
+        assert_eq!(pasted[0], "file:///media/host/some/in%20it");
+        let letter = pasted[1].strip_prefix("file://").unwrap();
+        assert!(letter.starts_with("/media/host/.files/") && letter.ends_with("/letter"), "{letter}");
+        let around = Path::new(letter).parent().unwrap().display();
+        let script = format!(
+            "cat {letter}; ls {around}; (echo x > {letter}) 2>/dev/null || echo read-only; ls {around}/../.."
+        );
+        assert_eq!(machine.guest(&script), "aloneletter\nread-only\nsome\n");
+    }
+    drop(owner);
+    machine.guest("printf 'file:///media/host/some/in%%20it\\r\\nfile:///etc/hostname\\r\\n' | wl-copy -t text/uri-list");
+    within(BOOT, "the host's path", || {
+        let mut command = Command::new("xclip");
+        let command = command.args(["-selection", "clipboard", "-t", "text/uri-list", "-o"]);
+        let out = command.env("DISPLAY", machine.display.as_deref().unwrap()).output().unwrap();
+        (list(&out.stdout) == format!("file://{shown}/in%20it\r\n")).then_some(())
+    });
+    machine.ok(&["share", "remove", &machine.name, "some"]);
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod compositor;
+pub mod folders;
 pub mod machine;
 pub mod nested;
 pub mod scripted;

@@ -12,13 +12,14 @@ use inlay_vmm_core::virtio::Device;
 
 use super::super::MachineError;
 use super::super::guest::{Ended, Guest};
+use super::files::FileServer;
 use super::network::{Passt, mac};
 use super::{Start, device_error, ended};
 use crate::{config, create};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, serial_log, sandbox } = start;
+    let Start { name, config, boot, initrd, sockets, observer, serial_log, sandbox, files } = start;
     let bases: Vec<_> = boot.base.root().parent().map(Path::to_path_buf).into_iter().collect();
     let disk = |path, format, serial: &str| {
         let image = ImageConfig { path, format, read_only: false, backing_folders: bases.clone() };
@@ -35,6 +36,9 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         super::gpu(observer),
         super::vsock(sockets)?,
     ];
+    if files.is_some() {
+        devices.push(Box::new(FileServer::device(sockets)?));
+    }
     let (card, network) = network(&config.network, mac(name), &serial_log)?;
     devices.extend(card);
     sandbox.enter();
@@ -48,7 +52,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     };
     let vmm = Vmm::start(&machine, devices, Some(&mut observer.clone()))
         .map_err(|source| MachineError::Engine { log: serial_log, source: Box::new(source) })?;
-    Ok(Box::new(KvmGuest { vmm, _network: network }))
+    Ok(Box::new(KvmGuest { vmm, _network: network, _files: files }))
 }
 
 /// A guest's network card, and what must live as long as it.
@@ -81,6 +85,7 @@ fn network(connected: &config::Network, mac: [u8; 6], serial_log: &Path) -> Resu
 struct KvmGuest {
     vmm: Vmm,
     _network: Option<Passt>,
+    _files: Option<FileServer>,
 }
 
 impl Guest for KvmGuest {

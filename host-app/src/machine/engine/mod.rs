@@ -1,5 +1,6 @@
 //! Builds a guest from its configuration: devices, kernel, initramfs, disks, and an engine around them.
 
+mod files;
 mod kvm;
 mod network;
 mod qemu;
@@ -13,6 +14,7 @@ use inlay_vmm_core::engine::Exit;
 use inlay_vmm_core::engine::kvm::probe;
 use inlay_vmm_core::virtio::Device;
 
+use self::files::FileServer;
 use super::guest::{Ended, Guest};
 use super::memory::Observer;
 use super::sandbox::Sandbox;
@@ -36,6 +38,7 @@ struct Start<'a> {
     serial_log: PathBuf,
     /// To be entered before the guest's devices run.
     sandbox: Sandbox,
+    files: Option<FileServer>,
 }
 
 /// Switches a machine's guest on, with the engine that is asked for, or else the one of its configuration. When the choice is
@@ -55,6 +58,16 @@ pub fn start(
         // It would look for its card for ever.
         boot.command_line.push_str(" systemd.mask=inlay-network.service");
     }
+    let (files, file_note) = match FileServer::start(name, &folders.machine(name).data().join("files.log")) {
+        Ok((files, note)) => {
+            boot.command_line.push_str(" inlay.files");
+            (Some(files), note)
+        }
+        Err(why) => {
+            tracing::warn!("the guest has no shared folders: {why}");
+            (None, Some(format!("the guest has no shared folders: {why}")))
+        }
+    };
     let initrd = folders.machine(name).data().join("initrd");
     create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
     let serial_log = folders.machine(name).serial_log();
@@ -65,19 +78,21 @@ pub fn start(
         reads: boot.base.root().parent().map(Path::to_path_buf).into_iter().collect(),
         program: None,
     };
-    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log, sandbox };
-    match engine.unwrap_or(config.engine) {
-        Engine::Kvm => Ok((kvm::start(start)?, None)),
-        Engine::Qemu => Ok((qemu::start(start)?, None)),
+    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log, sandbox, files };
+    let (guest, engine_note) = match engine.unwrap_or(config.engine) {
+        Engine::Kvm => (kvm::start(start)?, None),
+        Engine::Qemu => (qemu::start(start)?, None),
         Engine::Auto => match probe() {
-            Ok(_) => Ok((kvm::start(start)?, None)),
+            Ok(_) => (kvm::start(start)?, None),
             Err(why) => {
                 let note = format!("the guest runs under QEMU: {why}");
                 tracing::info!("{note}");
-                Ok((qemu::start(start)?, Some(note)))
+                (qemu::start(start)?, Some(note))
             }
         },
-    }
+    };
+    let notes: Vec<_> = engine_note.into_iter().chain(file_note).collect();
+    Ok((guest, (!notes.is_empty()).then(|| notes.join("; "))))
 }
 
 fn device_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MachineError {

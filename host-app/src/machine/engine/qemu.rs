@@ -12,14 +12,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::guest::{Ended, Guest};
 use super::super::memory::Observer;
 use super::super::{MachineError, Sockets};
+use super::files::FileServer;
 use super::network::mac;
 use super::{Start, device_error, ended};
 use crate::config::{Accel, Config, Network};
 use crate::create::{self, BootFiles};
+use crate::files::TAG;
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, serial_log, mut sandbox } = start;
+    let Start { name, config, boot, initrd, sockets, observer, serial_log, mut sandbox, files } = start;
     let network = match &config.network {
         Network::User => qemu::Network::User,
         Network::None => qemu::Network::None,
@@ -35,6 +37,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         serial_log: serial_log.clone(),
         gpu_socket: Some(sockets.gpu()),
         vsock_socket: Some(sockets.vhost_vsock()),
+        file_system: files.as_ref().map(|_| (sockets.vhost_files(), TAG.into())),
         network,
         mac: mac(name),
         ..of(config, boot)
@@ -44,7 +47,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
         source => MachineError::Engine { log: serial_log, source: Box::new(source) },
     })?;
-    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices }))
+    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, _files: files }))
 }
 
 /// What the configuration and the base say of the machine.
@@ -84,6 +87,7 @@ struct QemuGuest {
     qemu: Qemu,
     engine: String,
     _devices: [VhostUser; 2],
+    _files: Option<FileServer>,
 }
 
 impl Guest for QemuGuest {

@@ -96,6 +96,7 @@ impl Loop {
             exchange: Exchange::new(
                 &options.name,
                 options.memory_socket.is_none(),
+                options.lists.clone(),
                 Gate::new(options.permissions.clone()),
             ),
             last_tick: now,

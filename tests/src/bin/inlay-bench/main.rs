@@ -5,10 +5,11 @@
 //! depends on the graphics device, is left out. Counted for waypipe are both its ends, up to the host compositor's buffer.
 //!
 //! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`; `inlay-bench --vmm [--runs N]` compares our own engine with QEMU
-//! instead.
+//! instead, `inlay-bench --files [--runs N]` a shared folder with virtiofsd's.
 
 mod clock;
 mod desktop;
+mod files;
 mod local;
 mod machine;
 mod small;
@@ -50,23 +51,35 @@ const CASES: [Case; 3] = [
     Case { name: "256x256 of 1920x1080", size: (1920, 1080), damage: (256, 256) },
 ];
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Frames, windows and a machine's start.
+    Windows,
+    /// Our engine beside QEMU.
+    Vmm,
+    /// A shared folder beside virtiofsd's.
+    Files,
+}
+
 #[derive(Debug)]
 struct Options {
+    what: What,
     vm: bool,
-    vmm: bool,
     waypipe: bool,
     runs: usize,
     frames: usize,
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options { vm: true, vmm: false, waypipe: true, runs: 5, frames: 120 };
+    let mut options = Options { what: What::Windows, vm: true, waypipe: true, runs: 5, frames: 120 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<usize> { Ok(words.next().context("a number is missing")?.parse()?) };
         match word.as_str() {
             "--no-vm" => options.vm = false,
-            "--vmm" => options.vmm = true,
+            "--vmm" => options.what = What::Vmm,
+            "--files" => options.what = What::Files,
             "--no-waypipe" => options.waypipe = false,
             "--runs" => options.runs = number()?.max(1),
             "--frames" => options.frames = number()?.clamp(10, 3000),
@@ -96,8 +109,10 @@ fn load() -> String {
 
 fn main() -> Result<()> {
     let options = options()?;
-    if options.vmm {
-        return vmm::measure(options.runs);
+    match options.what {
+        What::Vmm => return vmm::measure(options.runs),
+        What::Files => return files::report(options.runs),
+        What::Windows => {}
     }
     say(&format!("load average before: {}", load()));
     say(&format!("CPU per frame in ms, medians of {} runs of {} frames:", options.runs, options.frames));

@@ -43,10 +43,14 @@ pub struct Run {
 }
 
 /// A program that ends with this.
-struct Helper(Child);
+pub struct Helper(pub Child);
 
 impl Helper {
-    fn start(command: &mut Command, socket: &Path) -> Result<Self> {
+    /// Starts it, and waits for its socket.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(command: &mut Command, socket: &Path) -> Result<Self> {
         let helper = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         eventually("a helper's socket", || socket.exists().then_some(()))?;
         Ok(helper)

@@ -74,6 +74,13 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
         socket_chardev(&mut args, "vsock", socket);
         args.json("-device", &json!({"driver": "vhost-user-vsock-pci", "chardev": "vsock"}));
     }
+    if let Some((socket, tag)) = &config.file_system {
+        socket_chardev(&mut args, "files", socket);
+        args.json(
+            "-device",
+            &json!({"driver": "vhost-user-fs-pci", "chardev": "files", "tag": tag, "queue-size": 1024}),
+        );
+    }
     Ok(args.0)
 }
 

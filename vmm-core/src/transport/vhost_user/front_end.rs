@@ -13,6 +13,7 @@ use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{GuestAddress, GuestMemory as _};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::devices::fs;
 use crate::virtio::{
     Device, DeviceError, Mem, QueueSet, Remote, RemoteRing, RestoreError, VirtQueue, Wake, features,
 };
@@ -20,8 +21,6 @@ use crate::virtio::{
 /// The other process answers within this time, or it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 const VERSION_1: u64 = 1 << 32;
-/// The longest tag of a shared folder (virtio 1.2, section 5.11.4).
-const TAG: usize = 36;
 
 /// What the other process cannot say of a device itself.
 #[derive(Debug, Clone)]
@@ -40,14 +39,8 @@ impl FrontEndConfig {
     /// # Errors
     /// The tag is empty or longer than 36 bytes.
     pub fn file_system(tag: &str) -> io::Result<Self> {
-        if tag.is_empty() || tag.len() > TAG || tag.contains('\0') {
-            return Err(io::Error::other(format!("{tag:?} is no tag: it has 1 to {TAG} bytes")));
-        }
-        let mut config = tag.as_bytes().to_vec();
-        config.resize(TAG, 0);
-        config.extend(1u32.to_le_bytes());
-        // The first queue is for what must not wait.
-        Ok(Self { device_type: 26, queue_sizes: vec![128, 1024], config })
+        let config = fs::config(tag).map_err(io::Error::other)?;
+        Ok(Self { device_type: fs::DEVICE_TYPE, queue_sizes: fs::queue_sizes(), config })
     }
 }
 

@@ -74,14 +74,21 @@ impl VhostUser {
         path: &Path,
         memory: Option<Box<dyn MemoryObserver>>,
     ) -> Result<Self, VhostUserError> {
+        Self::serve(device, listen(path)?, path, memory, confine::Thread::Device)
+    }
+
+    /// The same on a socket that listens at `path` already ([`listen`]), by a thread of this kind.
+    ///
+    /// # Errors
+    /// When the queues or the thread cannot be made.
+    pub fn serve(
+        device: Box<dyn Device>,
+        listener: UnixListener,
+        path: &Path,
+        memory: Option<Box<dyn MemoryObserver>>,
+        kind: confine::Thread,
+    ) -> Result<Self, VhostUserError> {
         let backend = Backend::new(device, memory)?;
-        let listen = |source| VhostUserError::Listen { path: path.to_owned(), source };
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(listen(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
         let start = |e: rustix::io::Errno| VhostUserError::Start(e.into());
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(start)?;
@@ -91,7 +98,7 @@ impl VhostUser {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                confine::here(confine::Thread::Device);
+                confine::here(kind);
                 worker.run(&name, listener);
             })
             .map_err(VhostUserError::Start)?;
@@ -102,6 +109,21 @@ impl VhostUser {
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
+
+/// Listens for a front end. An old socket file at `path` is replaced.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(path: &Path) -> Result<UnixListener, VhostUserError> {
+    let failed = |source| VhostUserError::Listen { path: path.to_owned(), source };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 impl Drop for VhostUser {
