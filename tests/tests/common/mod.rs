@@ -3,10 +3,12 @@
 
 pub mod agent;
 pub mod compositor;
+pub mod drags;
 pub mod machine;
 pub mod nested;
 pub mod scripted;
 pub mod sway;
+pub mod xdnd;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
