@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use inlay_protocol::display::SurfaceId;
-use inlay_protocol::geometry::Point;
+use inlay_protocol::geometry::{Point, Rect};
 use inlay_protocol::selection::{Actions, DragIcon};
 
 use super::wm::{Dragging, Kind, Order, Step, Xid};
@@ -23,6 +23,8 @@ use crate::inject::pointer::{self, At};
 
 /// How long an app may take to see the window that stands for others, or to let go.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The image of what is dragged is no further from the pointer than this, in logical pixels.
+const NEAR: u32 = 32;
 /// The pointer is moved a little so often until it has.
 const NUDGE: Duration = Duration::from_millis(30);
 
@@ -54,6 +56,8 @@ pub struct Drag {
     aside: bool,
     /// Where the app has the pointer.
     at: At,
+    /// The window that it moves along.
+    icon: Option<Xid>,
 }
 
 /// What the host drags comes over a window.
@@ -108,6 +112,7 @@ fn looks(agent: &mut Agent, owner: Xid) {
         nudged: None,
         aside: false,
         at,
+        icon: None,
     });
     cover(agent, true);
 }
@@ -132,6 +137,7 @@ fn entered(agent: &mut Agent, types: Vec<String>, actions: Actions) {
     match agent.input.pointer_root.filter(|_| !agent.input.buttons.is_empty()) {
         Some(root) => {
             drag.stage = Stage::Held;
+            drag.at = agent.seat.get_pointer().map_or(drag.at, |pointer| pointer.current_location());
             out::begin(agent, From::X11, types, actions, root);
             follow_icon(agent);
         }
@@ -232,9 +238,21 @@ pub fn turn(agent: &mut Agent, now: Instant) {
         // An app looks what is under the pointer when that moves.
         drag.nudged = Some(now);
         drag.aside = !drag.aside;
-        let by = if drag.aside { 1.0 } else { 0.0 };
-        let at = At::from((drag.at.x + by, drag.at.y));
+        let by = if drag.aside { 1.0 } else { -1.0 };
+        // Until it is held by the host, it moves as the host tells.
+        let looking = drag.stage == Stage::Looking;
+        let now = agent.seat.get_pointer().filter(|_| looking).map(|pointer| pointer.current_location());
+        let at = now.unwrap_or(drag.at);
+        drag.at = At::from((at.x + by, at.y));
+        let at = drag.at;
         pointer::held_at(agent, at);
+    }
+}
+
+/// A window is not mapped any more.
+pub fn icon_gone(x11: &mut X11, window: Xid) {
+    if let Some(drag) = &mut x11.drag {
+        drag.icon = drag.icon.filter(|icon| *icon != window);
     }
 }
 
@@ -249,22 +267,41 @@ pub fn server_gone(agent: &mut Agent) {
 impl X11 {
     /// Whether a window is the image of what its app drags: the host shows it at its own pointer.
     pub(super) fn is_drag_icon(&self, id: Xid) -> bool {
-        self.drag_icon() == Some(id)
+        self.drag.as_ref().is_some_and(|drag| drag.icon == Some(id))
     }
 
-    fn drag_icon(&self) -> Option<Xid> {
-        let drag = self.drag.as_ref().filter(|drag| drag.stage != Stage::Looking)?;
+    /// Looks for the image of what an app drags: a window of that type, or one that it put at the pointer itself.
+    fn find_drag_icon(&mut self, pressed: Option<SurfaceId>) {
+        let Some(drag) = self.drag.as_mut().filter(|drag| drag.stage == Stage::Held && drag.icon.is_none())
+        else {
+            return;
+        };
+        let at = drag.at.to_i32_round::<i32>();
         let own = |id: Xid| id >> CLIENT_BITS == drag.client;
-        let icons = self.windows.iter().filter(|(id, w)| own(**id) && w.now.override_redirect);
-        icons.filter(|(_, w)| w.now.kind == Kind::Dnd).map(|(id, _)| *id).next_back()
+        let placed = self.windows.iter().filter(|(id, w)| own(**id) && w.now.override_redirect);
+        let there = |w: &super::XWindow| {
+            let Rect { x, y, width, height } = w.now.place;
+            let area = Rect::new(
+                x.saturating_sub(NEAR.cast_signed()),
+                y.saturating_sub(NEAR.cast_signed()),
+                width.saturating_add(2 * NEAR),
+                height.saturating_add(2 * NEAR),
+            );
+            width > 1 && w.surface != pressed && super::contains(area, Point::new(at.x, at.y))
+        };
+        let icons = placed.filter(|(_, w)| w.now.kind == Kind::Dnd || there(w));
+        // The newest has the largest number.
+        drag.icon = icons.map(|(id, w)| (w.now.kind == Kind::Dnd, *id)).max().map(|(_, id)| id);
+        self.changed.extend(drag.icon);
     }
 }
 
 /// The app moved the image of what it drags, or has another.
 pub fn follow_icon(agent: &mut Agent) {
+    agent.x11.find_drag_icon(agent.input.pointer_root);
     let x11 = &agent.x11;
     let Some(drag) = x11.drag.as_ref().filter(|drag| drag.stage == Stage::Held) else { return };
-    let Some(window) = x11.drag_icon().and_then(|id| x11.windows.get(&id)) else { return };
+    let Some(window) = drag.icon.and_then(|id| x11.windows.get(&id)) else { return };
     let Some(surface) = window.surface else { return };
     let at = drag.at.to_i32_round::<i32>();
     let place = window.now.place;

@@ -436,7 +436,7 @@ fn changed(agent: &mut Agent, window: Window) {
     known.pixels = window;
     let surface = known.surface;
     x11.changed.insert(id);
-    if x11.is_drag_icon(id) {
+    if x11.drag.is_some() {
         drag::follow_icon(agent);
     }
     if !paired {
@@ -486,6 +486,7 @@ fn unmapped(agent: &mut Agent, id: Xid) {
     x11.changed.remove(&id);
     x11.early.remove(&id);
     x11.active = x11.active.filter(|a| *a != id);
+    drag::icon_gone(x11, id);
     if let Some(surface) = window.surface {
         x11.by_surface.remove(&surface);
         if window.said.is_some() {

@@ -48,11 +48,15 @@ impl Icon {
             Some(before) => Self { hotspot, ..before },
             None => Self { window: create(c, root)?, hotspot },
         };
-        icon.paint(c, size, bytes)?;
         // Without a compositing manager, what is transparent would be black.
         let manager = c.intern_atom(false, format!("_NET_WM_CM_S{screen}").as_bytes())?.reply()?.atom;
         let blends = c.get_selection_owner(manager)?.reply()?.owner != x11rb::NONE;
         let outline = if blends { None } else { outline(size, bytes) };
+        if blends {
+            icon.paint(c, size, bytes)?;
+        } else {
+            icon.paint(c, size, &opaque(bytes))?;
+        }
         let kind = shape::SK::BOUNDING;
         match outline {
             None => drop(c.shape_mask(shape::SO::SET, kind, icon.window, 0, 0, x11rb::NONE)?),
@@ -126,6 +130,16 @@ fn create(c: &XCBConnection, screen: &xproto::Screen) -> anyhow::Result<xproto::
     Ok(window)
 }
 
+/// The colours of an image as they are without what is behind them.
+fn opaque(bytes: &[u8]) -> Vec<u8> {
+    let straight = |pixel: &[u8]| {
+        let alpha = u32::from(pixel[3]);
+        let colour = |c: u8| (u32::from(c) * 255 + alpha / 2).checked_div(alpha).map_or(0, |c| c.min(255));
+        [colour(pixel[0]), colour(pixel[1]), colour(pixel[2]), 255].map(|c| u8::try_from(c).unwrap_or(255))
+    };
+    bytes.chunks_exact(4).flat_map(straight).collect()
+}
+
 /// Where an image is seen without blending: runs of pixels, row by row; `None` where there are too many, or nothing is.
 fn outline(size: Size, bytes: &[u8]) -> Option<Vec<xproto::Rectangle>> {
     let width = usize::try_from(size.width).ok().filter(|width| *width > 0)?;
@@ -150,6 +164,14 @@ fn outline(size: Size, bytes: &[u8]) -> Option<Vec<xproto::Rectangle>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_without_blending_are_straight() {
+        assert_eq!(
+            opaque(&[0, 64, 128, 128, 9, 9, 9, 0, 1, 2, 3, 255]),
+            [0, 128, 255, 255, 0, 0, 0, 255, 1, 2, 3, 255]
+        );
+    }
 
     #[test]
     fn an_outline_is_what_is_seen() {
