@@ -138,7 +138,7 @@ impl Over {
 }
 
 #[test]
-fn a_drop_is_fetched_and_ended_and_where_the_app_wants_nothing_nothing_is_dropped() {
+fn a_drop_is_fetched_and_ended_or_given_up_and_where_the_app_wants_nothing_nothing_is_dropped() {
     let mut over = Over::new(&Permissions::integrated());
     over.drag();
     let serial = over.accept();
@@ -149,6 +149,16 @@ fn a_drop_is_fetched_and_ended_and_where_the_app_wants_nothing_nothing_is_droppe
     over.scene.agent.send(&Request::DragEnd { serial, action: Actions::COPY });
     over.scene.agent.listen(Duration::from_millis(300));
     assert_eq!(over.fetch(serial + 7), None, "there is no such drag");
+    // One whose app never says that it is done is given up.
+    over.scene.agent.events.clear();
+    over.drag();
+    let serial = over.accept();
+    over.scene.release();
+    over.dropped();
+    assert_eq!(over.fetch(serial).as_deref(), Some(&b"dragged words"[..]));
+    over.scene.agent.listen(Duration::from_secs(63));
+    over.scene.agent.events.clear();
+    assert_eq!(over.fetch(serial), None, "after a minute");
     // Not wanted: it leaves, or is dropped without effect.
     over.scene.agent.events.clear();
     over.drag();

@@ -27,7 +27,7 @@ fn say(agent: &mut Agent, id: Xid) {
     if x11.is_drag_icon(id) {
         return say_icon(agent, id, surface);
     }
-    if is_helper(window) {
+    if is_one_pixel(window) {
         return;
     }
     let said = if window.now.override_redirect {
@@ -88,7 +88,7 @@ fn say(agent: &mut Agent, id: Xid) {
 
 /// Whether a window is nothing to look at: toolkits map one of a pixel to own a selection, or to hold the pointer while they drag. As a
 /// menu it would take the keys.
-fn is_helper(window: &XWindow) -> bool {
+fn is_one_pixel(window: &XWindow) -> bool {
     let Rect { width, height, .. } = window.pixels.place;
     window.said.is_none() && window.now.override_redirect && width <= 1 && height <= 1
 }

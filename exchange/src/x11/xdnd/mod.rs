@@ -4,7 +4,7 @@ mod source;
 
 use inlay_protocol::selection::Actions;
 use x11rb::connection::Connection;
-use x11rb::protocol::xproto::{Atom, AtomEnum, ConnectionExt as _, Window};
+use x11rb::protocol::xproto::{Atom, AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask, Window};
 
 use super::Fault;
 pub use atoms::Atoms;
@@ -34,6 +34,8 @@ mod atoms {
             XdndActionCopy,
             XdndActionMove,
             XdndActionAsk,
+            DELETE,
+            _INLAY_DATA,
         }
     }
 }
@@ -92,6 +94,28 @@ pub fn types<C: Connection>(c: &C, atoms: &Atoms, enter: [u32; 5]) -> Result<Vec
     let asked: Vec<_> = types.into_iter().map(|atom| c.get_atom_name(atom)).collect::<Result<_, _>>()?;
     // A number that is no atom is the source's fault.
     Ok(asked.into_iter().filter_map(|cookie| String::from_utf8(cookie.reply().ok()?.name).ok()).collect())
+}
+
+/// Tells a source what became of what it dropped on a window of ours (`XdndFinished`). What was moved is deleted first, as some only do
+/// that when they are asked for it (ICCCM section 2.6.3, `DELETE`).
+///
+/// # Errors
+/// When the connection fails.
+pub fn finish<C: Connection>(
+    c: &C,
+    atoms: &Atoms,
+    (source, target): (Window, Window),
+    action: Actions,
+) -> Result<(), Fault> {
+    if action == Actions::MOVE {
+        let (selection, time) = (atoms.XdndSelection, x11rb::CURRENT_TIME);
+        c.convert_selection(target, selection, atoms.DELETE, atoms._INLAY_DATA, time)?;
+    }
+    let data = [target, u32::from(!action.is_empty()), atoms.of_action(action), 0, 0];
+    let message = ClientMessageEvent::new(32, source, atoms.XdndFinished, data);
+    c.send_event(false, source, EventMask::NO_EVENT, message)?;
+    c.flush()?;
+    Ok(())
 }
 
 /// A property of atoms, of a window that may be gone.

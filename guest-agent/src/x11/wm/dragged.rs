@@ -97,9 +97,7 @@ impl Wm {
     /// What became of what was dropped.
     pub(super) fn drag_finished(&mut self, action: Actions) -> Result<(), Fault> {
         let Some((source, _)) = self.cover.source.take() else { return Ok(()) };
-        let done = u32::from(!action.is_empty());
-        let data = [self.cover.window, done, self.xdnd.of_action(action), 0, 0];
-        self.tell_source(source, self.xdnd.XdndFinished, data)
+        Ok(xdnd::finish(&self.c, &self.xdnd, (source, self.cover.window), action)?)
     }
 
     fn answer_source(&self) -> Result<(), Fault> {
@@ -107,12 +105,8 @@ impl Wm {
         // Positions are wanted everywhere.
         let flags = u32::from(!action.is_empty()) | 2;
         let data = [*window, flags, 0, 0, self.xdnd.of_action(*action)];
-        self.tell_source(*source, self.xdnd.XdndStatus, data)
-    }
-
-    fn tell_source(&self, source: Xid, kind: u32, data: [u32; 5]) -> Result<(), Fault> {
-        let message = ClientMessageEvent::new(32, source, kind, data);
-        self.c.send_event(false, source, EventMask::NO_EVENT, message)?;
+        let message = ClientMessageEvent::new(32, *source, self.xdnd.XdndStatus, data);
+        self.c.send_event(false, *source, EventMask::NO_EVENT, message)?;
         Ok(())
     }
 

@@ -54,6 +54,9 @@ impl Drop for Source {
 impl State {
     /// Has the compositor carry something out of a window, while it is pressed.
     pub(super) fn start_drag(&mut self, id: SurfaceId, types: &[String], allowed: Actions) -> bool {
+        if self.source.as_ref().is_some_and(|source| !source.dropped) {
+            return false;
+        }
         let (Some(press), Some(window)) = (self.pointer.press(id), self.windows.get(&id)) else {
             return false;
         };

@@ -115,13 +115,9 @@ impl X11 {
         let Some(Drag { source, target, action, .. }) = &self.drag else { return };
         // Positions are wanted everywhere.
         let flags = u32::from(!action.is_empty()) | 2;
-        let action = self.xdnd.of_action(*action);
-        self.tell_source(*source, self.xdnd.XdndStatus, [*target, flags, 0, 0, action]);
-    }
-
-    fn tell_source(&self, source: xproto::Window, kind: xproto::Atom, data: [u32; 5]) {
-        let message = xproto::ClientMessageEvent::new(32, source, kind, data);
-        self.sent(self.connection.send_event(false, source, EventMask::NO_EVENT, message));
+        let data = [*target, flags, 0, 0, self.xdnd.of_action(*action)];
+        let message = xproto::ClientMessageEvent::new(32, *source, self.xdnd.XdndStatus, data);
+        self.sent(self.connection.send_event(false, *source, EventMask::NO_EVENT, message));
     }
 
     /// Nothing of it can be had any more.
@@ -143,9 +139,10 @@ impl X11 {
     /// What became of what was dropped.
     pub(super) fn finish(&mut self, action: Actions) {
         let Some(drag) = self.drag.take_if(|drag| drag.dropped) else { return };
-        let done = u32::from(!action.is_empty());
-        let data = [drag.target, done, self.xdnd.of_action(action), 0, 0];
-        self.tell_source(drag.source, self.xdnd.XdndFinished, data);
+        let ends = (drag.source, drag.target);
+        if let Err(error) = xdnd::finish(&*self.connection, &self.xdnd, ends, action) {
+            tracing::debug!("the end of a drag: {error}");
+        }
         self.drag_is_over();
     }
 }
