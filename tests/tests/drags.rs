@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::drags::{self, ONCE, Scene, drag, drag_on, entry, mark};
 use common::scripted::{GREEN, Screen};
 use common::sway::Sway;
-use common::xdnd::{Manners, Seen, Target};
+use common::xdnd::{Manners, Seen, Target, is_dragged};
 use common::{Local, Process, Xvfb, eventually};
 use inlay::permissions::{Permissions, Verdict};
 use inlay_exchange::kinds::TEXT;
@@ -66,12 +66,17 @@ fn drags_on_x11(xvfb: &Xvfb, (from_down, to_down): (i32, i32)) {
     let from = mark(xvfb, &source, from_down);
     let area = xvfb.area(&target);
     let to = (area.x + 90, area.y + to_down);
+    let carried = |on| eventually("the drag", || (is_dragged(&xvfb.display) == on).then_some(()));
     drag(xvfb, from, to);
+    carried(true);
     xvfb.xdotool(&["key", "Escape"]);
-    std::thread::sleep(Duration::from_millis(300));
+    carried(false);
     xvfb.xdotool(&["mouseup", "1"]);
     std::thread::sleep(Duration::from_millis(700));
     drag(xvfb, from, to);
+    carried(true);
+    // The app under it says that it takes it.
+    std::thread::sleep(Duration::from_secs(1));
     xvfb.xdotool(&["mouseup", "1"]);
 }
 

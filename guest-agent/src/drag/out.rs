@@ -255,7 +255,8 @@ fn finish(agent: &mut Agent, how: Feedback) {
 
 /// The host's pointer is the apps' again.
 pub fn pointer_comes_back(agent: &mut Agent) {
-    match agent.drags.pointer.take().flatten() {
+    let Some(place) = agent.drags.pointer.take() else { return };
+    match place {
         Some((root, x, y)) => pointer::enter(agent, root, x, y),
         None => pointer::leave(agent),
     }

@@ -80,6 +80,7 @@ pub fn leaves(agent: &Agent, dropped: bool) {
 
 /// What the window manager's thread hears of an app that drags.
 pub fn hear(agent: &mut Agent, news: Dragging) {
+    tracing::debug!(?news, stage = ?agent.x11.drag.as_ref().map(|drag| drag.stage), "an X11 app drags");
     match news {
         Dragging::Owned(owner) => looks(agent, owner),
         Dragging::Gone => {
@@ -90,6 +91,11 @@ pub fn hear(agent: &mut Agent, news: Dragging) {
         }
         Dragging::Entered(types, actions) => entered(agent, types, actions),
         Dragging::Left => left(agent),
+        Dragging::Told => {
+            if agent.x11.drag.as_ref().is_some_and(|drag| drag.stage == Stage::Ending) {
+                lift(agent);
+            }
+        }
     }
 }
 
@@ -163,6 +169,12 @@ pub fn answered(agent: &Agent, action: Actions) {
 pub fn let_go(agent: &mut Agent) {
     let Some(drag) = agent.x11.drag.as_mut().filter(|drag| drag.stage != Stage::Ending) else { return };
     (drag.stage, drag.since) = (Stage::Ending, Instant::now());
+    // After all that it was told: else it would drop what is cancelled, or not drop what was taken just now.
+    agent.x11.order(Order::LetGo);
+}
+
+/// The app has heard all: its button is lifted.
+fn lift(agent: &mut Agent) {
     let time = agent.input.last_ms;
     for button in agent.input.buttons.clone() {
         pointer::button(agent, time, button, false);
@@ -188,7 +200,7 @@ pub fn ended(agent: &mut Agent, action: Actions, dropped: bool) {
 /// It is over, for the app as well.
 fn ends(agent: &mut Agent) {
     if agent.x11.drag.as_ref().is_some_and(|drag| drag.stage != Stage::Looking) {
-        let_go(agent);
+        lift(agent);
     }
     cover(agent, false);
     agent.x11.drag = None;
@@ -228,6 +240,7 @@ pub fn due(agent: &Agent) -> Option<Instant> {
 pub fn turn(agent: &mut Agent, now: Instant) {
     let Some(drag) = &mut agent.x11.drag else { return };
     if drag.stage != Stage::Held && drag.since + PATIENCE <= now {
+        tracing::debug!(stage = ?drag.stage, "an X11 app does not drag, or does not let go");
         return ends(agent);
     }
     if drag.stage != Stage::Ending

@@ -30,6 +30,13 @@ x11rb::atom_manager! {
     }
 }
 
+/// Whether something is dragged on a display.
+pub fn is_dragged(display: &str) -> bool {
+    let (c, _) = RustConnection::connect(Some(display)).unwrap();
+    let selection = c.intern_atom(false, b"XdndSelection").unwrap().reply().unwrap().atom;
+    c.get_selection_owner(selection).unwrap().reply().unwrap().owner != x11rb::NONE
+}
+
 /// What the app does.
 #[derive(Debug, Clone, Copy)]
 pub struct Manners {

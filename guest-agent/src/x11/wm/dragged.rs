@@ -27,6 +27,8 @@ pub enum Dragging {
     Entered(Vec<String>, Actions),
     /// It has it there no more, or dropped it.
     Left,
+    /// It was told all that was ordered before [`super::Order::LetGo`].
+    Told,
 }
 
 /// The window that stands for others.
@@ -100,6 +102,13 @@ impl Wm {
         Ok(xdnd::finish(&self.c, &self.xdnd, (source, self.cover.window), action)?)
     }
 
+    /// Waits until the server has handed on all that the app was told.
+    pub(super) fn let_go(&mut self) -> Result<(), Fault> {
+        self.c.get_input_focus()?.reply()?;
+        self.news.push(News::Dragging(Dragging::Told));
+        Ok(())
+    }
+
     fn answer_source(&self) -> Result<(), Fault> {
         let Cover { window, source: Some((source, _)), action, .. } = &self.cover else { return Ok(()) };
         // Positions are wanted everywhere.
@@ -143,6 +152,10 @@ impl Wm {
                 // Its end is told to this window.
                 self.selections.drag_moved(data[2]);
                 self.news.push(News::Dragging(Dragging::Left));
+                if self.cover.action.is_empty() {
+                    // Nobody takes it.
+                    self.drag_finished(Actions::NONE)?;
+                }
             }
             _ => {}
         }

@@ -127,6 +127,8 @@ pub enum Order {
     DragStatus(Actions),
     /// What became of it.
     DragFinished(Actions),
+    /// Its app is to let go once it has heard all of this.
+    LetGo,
     /// What an app has is to be fetched.
     Take(Selection, String, Pipe),
 }

@@ -31,6 +31,7 @@ impl Wm {
             Order::Cover(on) => self.cover(on),
             Order::DragStatus(action) => self.drag_status(action),
             Order::DragFinished(action) => self.drag_finished(action),
+            Order::LetGo => self.let_go(),
             Order::Offer(selection, types) => Ok(self.selections.offer(&self.c, selection, types)?),
             Order::Take(selection, kind, pipe) => {
                 Ok(self.selections.take(&self.c, selection, &kind, pipe)?)
