@@ -20,6 +20,12 @@ pub fn is_translated(kind: &str) -> bool {
     URIS.contains(&kind) || MANAGERS.contains(&kind) || PLAIN.contains(&kind)
 }
 
+/// Whether a type that [`is_translated`] has no paths in it: it crosses as it is.
+#[must_use]
+pub fn is_plain(kind: &str) -> bool {
+    PLAIN.contains(&kind)
+}
+
 /// What is in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -27,6 +33,19 @@ pub enum Entry {
     File(PathBuf),
     /// Anything else that can be named.
     Uri(Vec<u8>),
+}
+
+impl Entry {
+    /// Whether it means the same on every system: a place on the network. All else (`file:` in any spelling, a bare path) might be read as a
+    /// file of the system where it comes to.
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        let Self::Uri(uri) = self else { return false };
+        let schemes: [&[u8]; 4] = [b"https:", b"http:", b"ftp:", b"mailto:"];
+        schemes
+            .iter()
+            .any(|scheme| uri.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme)))
+    }
 }
 
 /// A list of files.
@@ -87,11 +106,11 @@ fn entry(line: &[u8]) -> Entry {
         }
         None => rest,
     };
-    decode(path).filter(|path| is_plain(path)).map_or_else(other, Entry::File)
+    decode(path).filter(|path| is_straight(path)).map_or_else(other, Entry::File)
 }
 
 /// Absolute, and without ways back.
-fn is_plain(path: &Path) -> bool {
+fn is_straight(path: &Path) -> bool {
     let mut components = path.components();
     components.next() == Some(Component::RootDir) && components.all(|c| matches!(c, Component::Normal(_)))
 }
@@ -177,7 +196,10 @@ mod tests {
         ] {
             let list = FileList::parse("text/uri-list", line.as_bytes()).unwrap();
             assert_eq!(list.entries, [Entry::Uri(line.into())], "{line}");
+            assert!(!list.entries[0].is_global(), "{line}");
         }
+        assert!(!Entry::Uri(b"FILE:///etc/passwd".into()).is_global());
+        assert!(Entry::Uri(b"HTTPS://x.org".into()).is_global());
         // A doubled slash, and a dot, are nothing.
         let list = FileList::parse("text/uri-list", b"file:///a//b/./c").unwrap();
         assert_eq!(list.entries, [file("/a/b/c")]);

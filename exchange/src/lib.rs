@@ -13,7 +13,7 @@ pub mod pipe;
 pub mod transfer;
 pub mod x11;
 
-use inlay_protocol::selection::Selection;
+use inlay_protocol::selection::{Feedback, Selection};
 
 use pipe::Pipe;
 
@@ -35,5 +35,12 @@ pub enum News {
         kind: String,
         /// Where it goes.
         pipe: Pipe,
+    },
+    /// What becomes of something that the other side drags over apps of this side.
+    Drag {
+        /// What.
+        feedback: Feedback,
+        /// It is over a window of the other side's own.
+        own: bool,
     },
 }

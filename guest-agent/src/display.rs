@@ -76,6 +76,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
         }
         Event::Stream { transfer, stream } => exchange::host_answers(agent, transfer, stream),
         Event::Drag(event) => drag::handle(agent, event),
+        Event::DragFeedback { serial, feedback } => drag::out::feedback(agent, serial, feedback),
         Event::QueryCounters => {
             let counters = counters(agent);
             agent.send(&Request::Counters(counters));

@@ -114,7 +114,7 @@ impl Resource {
     pub fn all() -> impl Iterator<Item = Self> {
         let copies =
             [Way::In, Way::Out].into_iter().flat_map(|way| Kind::ALL.map(|kind| Self::Clipboard(way, kind)));
-        copies.chain([Self::Drop(Way::In)])
+        copies.chain([Self::Drop(Way::In), Self::Drop(Way::Out)])
     }
 
     /// What it is about, for a list.

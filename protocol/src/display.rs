@@ -13,7 +13,7 @@ use crate::framing::{Invalid, Message};
 use crate::geometry::{Point, Rect, RectF, Size};
 use crate::input::InputEvent;
 use crate::limits;
-use crate::selection::{Actions, Drag, Offer, Selection, check_type};
+use crate::selection::{Actions, Drag, DragIcon, DragStart, Feedback, Offer, Selection, check_type};
 
 /// A `wl_surface` of the guest. Given by the agent, never 0, not used again within a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -539,6 +539,20 @@ pub enum Request {
         /// At most one; none: nothing.
         action: Actions,
     },
+    /// An app of the guest drags something.
+    DragStart(DragStart),
+    /// It has this image, in the place of the one before.
+    DragIcon {
+        /// Of [`DragStart`].
+        serial: u64,
+        /// None is none.
+        icon: Option<DragIcon>,
+    },
+    /// The app that drags it, or gives what was dropped, takes it back.
+    DragCancel {
+        /// Of [`DragStart`].
+        serial: u64,
+    },
 }
 
 /// How a pointer is held.
@@ -720,8 +734,15 @@ pub enum Event {
         /// The one-time id of the stream; none when there is nothing to be had.
         stream: Option<[u8; 16]>,
     },
-    /// Something of the host is dragged over windows of the guest.
+    /// Something is dragged over windows of the guest.
     Drag(Drag),
+    /// What becomes of something that an app of the guest drags.
+    DragFeedback {
+        /// Of [`DragStart`].
+        serial: u64,
+        /// What.
+        feedback: Feedback,
+    },
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -775,6 +796,10 @@ impl Message for Request {
                 action.check_one()
             }
             Self::DragEnd { action, .. } => action.check_one(),
+            Self::DragStart(start) => start.check(),
+            Self::DragIcon { icon, .. } => {
+                Invalid::unless(icon.is_none_or(|icon| icon.offset.is_sane()), "place of a drag icon")
+            }
             Self::DestroyBuffer { .. }
             | Self::DestroySurface { .. }
             | Self::RoleGone { .. }
@@ -783,6 +808,7 @@ impl Message for Request {
             | Self::Counters(_)
             | Self::Pong { .. }
             | Self::Constrain { .. }
+            | Self::DragCancel { .. }
             | Self::SayAgain => Ok(()),
         }
     }
@@ -812,6 +838,7 @@ impl Message for Event {
             Self::Offer(offer) => offer.check(),
             Self::Fetch { kind, .. } => check_type(kind),
             Self::Drag(drag) => drag.check(),
+            Self::DragFeedback { feedback, .. } => feedback.check(),
             Self::Shown { outputs, scale_120, .. } => {
                 let known = outputs.iter().all(|at| usize::from(*at) < limits::OUTPUTS);
                 Invalid::unless(known && outputs.len() <= limits::OUTPUTS, "outputs of a window")?;

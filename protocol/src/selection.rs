@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::display::SurfaceId;
 use crate::framing::Invalid;
+use crate::geometry::Point;
 use crate::limits;
 
 /// Which selection.
@@ -107,7 +108,7 @@ impl Actions {
     }
 }
 
-/// Something of the host that is dragged over windows of the guest (`wl_data_device`, XDND).
+/// Something that is dragged over windows of the guest (`wl_data_device`, XDND): of the host, or of the guest itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Drag {
     /// It comes over a window.
@@ -120,10 +121,12 @@ pub enum Drag {
         y: f64,
         /// Counts drags within a connection.
         serial: u64,
-        /// What it can be had as.
+        /// What it can be had as; nothing is said where it is the guest's own.
         types: Vec<String>,
         /// What the app that it comes from allows.
         actions: Actions,
+        /// The [`DragStart::serial`] of what an app of this guest drags: its data does not cross.
+        own: Option<u64>,
     },
     /// It moves on it.
     Motion {
@@ -150,6 +153,70 @@ impl Drag {
             }
             Self::Motion { x, y, .. } => Invalid::unless(x.is_finite() && y.is_finite(), "place of a drag"),
             Self::Leave | Self::Drop => Ok(()),
+        }
+    }
+}
+
+/// An app of the guest drags something out of a window (`wl_data_device.start_drag`, XDND): the host's desktop carries it from here
+/// on, if a button that was pressed in that window is still held. [`Feedback::Cancelled`] answers where it is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DragStart {
+    /// Counts the drags of the agent within a connection.
+    pub serial: u64,
+    /// The root surface of the window.
+    pub surface: SurfaceId,
+    /// What it can be had as, bounded as [`Offer::types`]; none where only the app itself knows what to do with it.
+    pub types: Vec<String>,
+    /// What the app allows.
+    pub actions: Actions,
+}
+
+impl DragStart {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.actions.check()?;
+        check_types(&self.types)
+    }
+}
+
+/// The image of what is dragged: a surface with this role, or a window that its app moves along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DragIcon {
+    /// Its root surface.
+    pub surface: SurfaceId,
+    /// From the pointer's place to its left upper corner, in logical pixels.
+    pub offset: Point,
+}
+
+/// What becomes of something that an app of the guest drags (`wl_data_source`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Feedback {
+    /// What the app under it would do.
+    Target {
+        /// The type that it would take; none: it takes nothing there.
+        kind: Option<String>,
+        /// What would become of it, at most one.
+        action: Actions,
+    },
+    /// It was dropped on an app that takes it; [`Feedback::Finished`] or [`Feedback::Cancelled`] follows.
+    Dropped,
+    /// The app that got it is done.
+    Finished {
+        /// What it did, at most one.
+        action: Actions,
+    },
+    /// Nothing comes of it, or not all.
+    Cancelled,
+}
+
+impl Feedback {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Target { kind, action } => {
+                kind.iter().try_for_each(|kind| check_type(kind))?;
+                action.check_one()
+            }
+            Self::Finished { action } => action.check_one(),
+            Self::Dropped | Self::Cancelled => Ok(()),
         }
     }
 }

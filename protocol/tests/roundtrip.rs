@@ -10,7 +10,7 @@ use inlay_protocol::handshake::{Hello, Welcome};
 use inlay_protocol::input::{AxisSource, InputEvent, Modifiers, Scroll};
 use inlay_protocol::limits;
 use inlay_protocol::memory::{Notice, Region, Run};
-use inlay_protocol::selection::{Actions, Drag, Offer, Selection};
+use inlay_protocol::selection::{Actions, Drag, DragIcon, DragStart, Feedback, Offer, Selection};
 use inlay_protocol::stream::{Chunk, Input, Output};
 use proptest::collection::vec;
 use proptest::option;
@@ -39,19 +39,29 @@ fn offer() -> impl Strategy<Value = Offer> {
 fn drag() -> impl Strategy<Value = Drag> {
     let place = || (-500.0..500.0, -500.0..500.0);
     prop_oneof![
-        (surface(), place(), any::<u64>(), vec(kind(), 0..5), 0..8_u8).prop_map(
-            |(surface, (x, y), serial, types, actions)| Drag::Enter {
+        (surface(), place(), any::<u64>(), vec(kind(), 0..5), 0..8_u8, option::of(any::<u64>())).prop_map(
+            |(surface, (x, y), serial, types, actions, own)| Drag::Enter {
                 surface,
                 x,
                 y,
                 serial,
                 types,
-                actions: Actions(actions)
+                actions: Actions(actions),
+                own
             }
         ),
         (any::<u64>(), place()).prop_map(|(time_ms, (x, y))| Drag::Motion { time_ms, x, y }),
         Just(Drag::Leave),
         Just(Drag::Drop),
+    ]
+}
+
+fn feedback() -> impl Strategy<Value = Feedback> {
+    prop_oneof![
+        (option::of(kind()), action()).prop_map(|(kind, action)| Feedback::Target { kind, action }),
+        Just(Feedback::Dropped),
+        action().prop_map(|action| Feedback::Finished { action }),
+        Just(Feedback::Cancelled),
     ]
 }
 
@@ -206,6 +216,16 @@ fn request() -> impl Strategy<Value = Request> {
             action
         }),
         (any::<u64>(), action()).prop_map(|(serial, action)| Request::DragEnd { serial, action }),
+        (any::<u64>(), surface(), vec(kind(), 0..5), 0..8_u8).prop_map(
+            |(serial, surface, types, actions)| {
+                Request::DragStart(DragStart { serial, surface, types, actions: Actions(actions) })
+            }
+        ),
+        (any::<u64>(), option::of((surface(), point()))).prop_map(|(serial, icon)| Request::DragIcon {
+            serial,
+            icon: icon.map(|(surface, offset)| DragIcon { surface, offset })
+        }),
+        any::<u64>().prop_map(|serial| Request::DragCancel { serial }),
         (any::<u64>(), selection(), any::<u64>(), kind()).prop_map(|(transfer, selection, serial, kind)| {
             Request::Fetch { transfer, selection, serial, kind }
         }),
@@ -259,6 +279,7 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u64>(), option::of(any::<[u8; 16]>()))
             .prop_map(|(transfer, stream)| Event::Stream { transfer, stream }),
         drag().prop_map(Event::Drag),
+        (any::<u64>(), feedback()).prop_map(|(serial, feedback)| Event::DragFeedback { serial, feedback }),
         (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
             .prop_map(|(surface, outputs, scale_120)| Event::Shown { surface, outputs, scale_120 }),
         option::of(surface()).prop_map(|surface| Event::Refresh { surface }),
@@ -410,6 +431,14 @@ fn fields_out_of_their_limits_are_refused() {
     refused(Request::Offer(Offer { selection: Selection::Drag, serial: 1, types: vec![] }));
     refused(Request::DragEnd { serial: 1, action: Actions(3) });
     refused(Request::DragAnswer { serial: 1, kind: None, action: Actions(8) });
+    let start = |types: Vec<String>, actions| {
+        let surface = SurfaceId(1);
+        Request::DragStart(DragStart { serial: 1, surface, types, actions })
+    };
+    refused(start(vec!["a/b".to_owned(); limits::TYPES + 1], Actions::COPY));
+    refused(start(vec!["a/b".to_owned()], Actions(8)));
+    let far = DragIcon { surface: SurfaceId(1), offset: Point::new(i32::MAX, 0) };
+    refused(Request::DragIcon { serial: 1, icon: Some(far) });
     let wild =
         InputEvent::PointerRelative { time_us: 0, delta: (0.0, f64::INFINITY), unaccelerated: (0.0, 0.0) };
     let bytes = framing::encode(&Event::Input(wild)).unwrap();

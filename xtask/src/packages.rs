@@ -37,6 +37,7 @@ pub const TESTS: &[&str] = &[
     "libcap-ng-dev",
     "libseccomp-dev",
     "lz4",
+    "python3-pyqt5",
     "sway",
     "wev",
     "wl-clipboard",

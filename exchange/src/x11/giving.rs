@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use inlay_protocol::selection::Selection;
 use rustix::io::Errno;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
@@ -232,7 +233,9 @@ impl Selections {
         };
         let (selection, types, since) = (slot.selection, types.clone(), *since);
         // Times wrap: what is earlier by less than half of the circle is earlier (ICCCM section 2.2).
-        if asker.time != x11rb::CURRENT_TIME && asker.time.wrapping_sub(since) > u32::MAX / 2 {
+        // What is dragged is known by its positions' times, of which the first may be before it was taken.
+        let timed = selection != Selection::Drag && asker.time != x11rb::CURRENT_TIME;
+        if timed && asker.time.wrapping_sub(since) > u32::MAX / 2 {
             return Ok(Some(false));
         }
         if target == self.atoms.TIMESTAMP {
@@ -241,9 +244,7 @@ impl Selections {
         }
         if target == self.atoms.TARGETS {
             let mut list = vec![self.atoms.TARGETS, self.atoms.TIMESTAMP, self.atoms.MULTIPLE];
-            for name in kinds::for_x11(&types) {
-                list.extend(self.names.number(c, &name)?);
-            }
+            list.extend(self.numbers(c, &types)?);
             c.change_property32(PropMode::REPLACE, requestor, property, AtomEnum::ATOM, &list)?;
             return Ok(Some(true));
         }

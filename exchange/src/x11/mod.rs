@@ -10,6 +10,7 @@
 mod giving;
 mod names;
 mod taking;
+pub mod xdnd;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -257,6 +258,18 @@ impl Selections {
         }
     }
 
+    /// The numbers of the names by which apps of this server know what travels; those are left out that may not be made.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn numbers<C: Connection>(&mut self, c: &C, types: &[String]) -> Result<Vec<Atom>, Fault> {
+        let mut numbers = Vec::new();
+        for name in kinds::for_x11(types) {
+            numbers.extend(self.names.number(c, &name)?);
+        }
+        Ok(numbers)
+    }
+
     /// Something is dragged that can be had by these names; without any, it is no more.
     ///
     /// # Errors
@@ -379,7 +392,10 @@ impl Selections {
 }
 
 /// A window that is never shown, and tells of its properties.
-fn own_window<C: Connection>(c: &C, root: Window) -> Result<Window, Fault> {
+///
+/// # Errors
+/// When the connection fails.
+pub fn own_window<C: Connection>(c: &C, root: Window) -> Result<Window, Fault> {
     let window = c.generate_id()?;
     let aux = CreateWindowAux::new().event_mask(EventMask::PROPERTY_CHANGE);
     c.create_window(

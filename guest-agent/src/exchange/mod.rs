@@ -119,8 +119,16 @@ fn gone(agent: &mut Agent, selection: Selection) {
     tell_wayland(agent, selection);
 }
 
+/// Whether a Wayland app's source is a selection.
+#[must_use]
+pub fn is_copied(agent: &Agent, source: &ObjectId) -> bool {
+    let is = |held: &Held| matches!(&held.owner, Owner::Wayland(Some(own), _) if own == source);
+    agent.exchange.held.iter().any(is)
+}
+
 /// A Wayland app's source is gone.
 pub fn source_gone(agent: &mut Agent, source: &ObjectId) {
+    drag::out::source_gone(agent, source);
     for selection in Selection::ALL {
         let owner = &agent.exchange.held[selection.index()].owner;
         if matches!(owner, Owner::Wayland(Some(own), _) if own == source) {
@@ -152,6 +160,8 @@ pub fn x11_did(agent: &mut Agent, news: News) {
         }
         News::Wanted { selection: Selection::Drag, kind, pipe } => drag::x11_fetches(agent, &kind, pipe),
         News::Wanted { selection, kind, pipe } => fetch_from_owner(agent, selection, &kind, pipe),
+        // Told apart from selections (`x11/wm`).
+        News::Drag { .. } => {}
     }
 }
 
@@ -203,8 +213,11 @@ pub fn host_offers(agent: &mut Agent, offer: Offer) {
 pub fn host_fetches(agent: &mut Agent, stream: [u8; 16], (selection, serial, kind): (Selection, u64, &str)) {
     let Ok((read, write)) = Pipe::pair() else { return };
     let held = &agent.exchange.held[selection.index()];
-    let current = held.serial == serial && held.types.iter().any(|t| t == kind);
-    if current && !matches!(held.owner, Owner::Other(Origin::Host(_))) {
+    let dragged = selection == Selection::Drag;
+    let current = !dragged && held.serial == serial && held.types.iter().any(|t| t == kind);
+    if dragged {
+        drag::out::give(agent, serial, kind, write);
+    } else if current && !matches!(held.owner, Owner::Other(Origin::Host(_))) {
         fetch_from_owner(agent, selection, kind, write);
     } else {
         write.cut_off();

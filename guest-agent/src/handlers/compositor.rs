@@ -79,6 +79,7 @@ impl CompositorHandler for Agent {
         place_subsurfaces(wl);
         windows::committed(self, id, attached);
         crate::cursor::committed(self, id);
+        crate::drag::out::committed(self, wl);
         self.surfaces.mark(id);
     }
 

@@ -25,10 +25,9 @@ use smithay::reexports::wayland_protocols_wlr::data_control::v1::server::zwlr_da
 use smithay::reexports::wayland_server::backend::ClientId;
 use smithay::reexports::wayland_server::protocol::wl_data_device::{self, WlDataDevice};
 use smithay::reexports::wayland_server::protocol::wl_data_device_manager::WlDataDeviceManager;
-use smithay::reexports::wayland_server::protocol::wl_data_source::WlDataSource;
-use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::reexports::wayland_server::protocol::wl_data_source::{self, WlDataSource};
 use smithay::reexports::wayland_server::{
-    Client, DataInit, Dispatch, DisplayHandle, Resource, delegate_dispatch, delegate_global_dispatch,
+    Client, DataInit, Dispatch, DisplayHandle, Resource, WEnum, delegate_dispatch, delegate_global_dispatch,
 };
 use smithay::wayland::selection::data_device::{
     ClientDndGrabHandler, DataDeviceHandler, DataDeviceState, DataDeviceUserData, DataSourceUserData,
@@ -43,8 +42,8 @@ use smithay::wayland::selection::wlr_data_control::{self, DataControlState as Wl
 use smithay::wayland::selection::{SelectionHandler, SelectionSource, SelectionTarget};
 
 use crate::agent::Agent;
+use crate::drag;
 use crate::exchange::{self, Origin};
-use crate::surface::id_of;
 
 impl SelectionHandler for Agent {
     type SelectionUserData = Origin;
@@ -73,13 +72,7 @@ fn selection(target: SelectionTarget) -> Selection {
     }
 }
 
-impl ClientDndGrabHandler for Agent {
-    fn started(&mut self, _source: Option<WlDataSource>, icon: Option<WlSurface>, _seat: Seat<Self>) {
-        if let Some(id) = icon.as_ref().and_then(id_of) {
-            self.surfaces.mark(id);
-        }
-    }
-}
+impl ClientDndGrabHandler for Agent {}
 
 impl ServerDndGrabHandler for Agent {}
 
@@ -107,9 +100,34 @@ impl wlr_data_control::DataControlHandler for Agent {
     }
 }
 
+/// Takes what is about drags: they are [`drag::out`]'s, not smithay's.
+fn of_device(
+    agent: &mut Agent,
+    device: &WlDataDevice,
+    request: wl_data_device::Request,
+) -> Option<wl_data_device::Request> {
+    match request {
+        wl_data_device::Request::StartDrag { source, icon, serial, .. } => {
+            drag::out::start(agent, device, source, icon, serial.into());
+            None
+        }
+        other => Some(other),
+    }
+}
+
+/// Looks for what breaks the rules of drags.
+fn of_source(source: &WlDataSource, request: wl_data_source::Request) -> Option<wl_data_source::Request> {
+    if let wl_data_source::Request::SetActions { dnd_actions: WEnum::Unknown(_) } = request {
+        source.post_error(wl_data_source::Error::InvalidActionMask, "there is no such action");
+        return None;
+    }
+    Some(request)
+}
+
 /// smithay's implementation of one protocol, with a note of the source that a request names and of sources that go.
 macro_rules! noted {
-    ($state:ty, $device:ident: $device_data:ty, $source:ident: $source_data:ty, $($request:pat_param)|+ => $named:ident) => {
+    ($state:ty, $device:ident: $device_data:ty, $source:ident: $source_data:ty, $($request:pat_param)|+ => $named:ident
+        $(, $on_device:path, $on_source:path)?) => {
         impl Dispatch<$device, $device_data> for Agent {
             fn request(
                 agent: &mut Self,
@@ -120,6 +138,7 @@ macro_rules! noted {
                 display: &DisplayHandle,
                 init: &mut DataInit<'_, Self>,
             ) {
+                $(let Some(request) = $on_device(agent, resource, request) else { return };)?
                 if let $($request)|+ = &request {
                     agent.exchange.named = $named.as_ref().map(Resource::id);
                 }
@@ -143,6 +162,7 @@ macro_rules! noted {
                 display: &DisplayHandle,
                 init: &mut DataInit<'_, Self>,
             ) {
+                $(let Some(request) = $on_source(resource, request) else { return };)?
                 <$state as Dispatch<$source, $source_data, Self>>::request(
                     agent, client, resource, request, data, display, init,
                 );
@@ -157,7 +177,7 @@ macro_rules! noted {
 }
 
 noted!(DataDeviceState, WlDataDevice: DataDeviceUserData, WlDataSource: DataSourceUserData,
-    wl_data_device::Request::SetSelection { source, .. } => source);
+    wl_data_device::Request::SetSelection { source, .. } => source, of_device, of_source);
 noted!(PrimarySelectionState, ZwpPrimarySelectionDeviceV1: PrimaryDeviceUserData,
     ZwpPrimarySelectionSourceV1: PrimarySourceUserData,
     zwp_primary_selection_device_v1::Request::SetSelection { source, .. } => source);

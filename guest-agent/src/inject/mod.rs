@@ -13,6 +13,7 @@ use smithay::input::keyboard::{KeyboardHandle, xkb};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 
 use crate::agent::Agent;
+use crate::drag;
 use crate::surface::id_of;
 
 /// What is held and where.
@@ -28,6 +29,8 @@ pub struct InputState {
     pub buttons: BTreeSet<u32>,
     /// The window that the pointer entered.
     pub pointer_root: Option<SurfaceId>,
+    /// Where in it the host has it.
+    pub pointer_at: (f64, f64),
     /// What the host was asked for: how the pointer is held in a window.
     pub constraint: Option<(SurfaceId, Constraint)>,
     /// Time of the newest event that had one.
@@ -49,6 +52,9 @@ pub fn handle(agent: &mut Agent, event: InputEvent) {
     | InputEvent::PointerAxis { time_ms, .. } = event
     {
         agent.input.last_ms = wire_ms(time_ms);
+    }
+    if drag::out::takes_pointer(agent, &event) {
+        return;
     }
     match event {
         InputEvent::Keymap(text) => keyboard::keymap(agent, text),

@@ -17,7 +17,8 @@ use crate::agent::Agent;
 use crate::export::state;
 use crate::surface::id_of;
 
-type At = Point<f64, Logical>;
+/// A place as the seat has it.
+pub type At = Point<f64, Logical>;
 
 /// `BTN_LEFT`.
 const LEFT: u32 = 0x110;
@@ -49,6 +50,7 @@ pub fn leave(agent: &mut Agent) {
 
 /// It moves.
 pub fn motion(agent: &mut Agent, time: u32, x: f64, y: f64) {
+    agent.input.pointer_at = (x, y);
     let Some(pointer) = agent.seat.get_pointer() else { return };
     let (location, focus) = match agent.input.pointer_root {
         Some(root) => find(agent, root, x, y),
@@ -56,6 +58,14 @@ pub fn motion(agent: &mut Agent, time: u32, x: f64, y: f64) {
     };
     let serial = SERIAL_COUNTER.next_serial();
     pointer.motion(agent, focus, &MotionEvent { location, serial, time });
+    pointer.frame(agent);
+}
+
+/// It is moved to a place of the seat for an app that holds it, whatever is there.
+pub fn held_at(agent: &mut Agent, location: At) {
+    let Some(pointer) = agent.seat.get_pointer().filter(|pointer| pointer.is_grabbed()) else { return };
+    let (serial, time) = (SERIAL_COUNTER.next_serial(), agent.input.last_ms);
+    pointer.motion(agent, None, &MotionEvent { location, serial, time });
     pointer.frame(agent);
 }
 

@@ -12,6 +12,7 @@
 //! Scale: X11 knows pixels only. Its screen has those of the host's sharpest monitor, and apps are told how many an inch has
 //! (`wm/settings.rs`); the window manager's thread counts pixels, all here is logical.
 
+pub mod drag;
 mod place;
 mod say;
 mod server;
@@ -30,7 +31,7 @@ use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{Act, Icon, Popup, Request, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
-use inlay_protocol::selection::{Actions, Selection};
+use inlay_protocol::selection::Selection;
 use rustix::process::{Pid, Signal, kill_process};
 use smithay::reexports::calloop::channel::Event as ChannelEvent;
 use smithay::reexports::wayland_protocols::xwayland::shell::v1::server::xwayland_shell_v1::XwaylandShellV1;
@@ -42,9 +43,9 @@ use crate::agent::Agent;
 use crate::handlers::{AppState, output};
 use crate::surface::id_of;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
-use crate::{drag, exchange};
+use crate::{drag as drags, exchange};
 use place::{inner, within};
-use wm::{Association, Kind, Manager, News, Order, Step, Window, Xid};
+use wm::{Association, Kind, Manager, News, Order, Window, Xid};
 
 /// The role of Xwayland's surfaces.
 pub const ROLE: &str = "xwayland_shell";
@@ -116,6 +117,8 @@ pub struct X11 {
     active: Option<Xid>,
     /// A popup of this window is to be closed by a click elsewhere.
     dismiss: Option<Xid>,
+    /// What an app drags.
+    drag: Option<drag::Drag>,
     turn: u64,
     failures: u32,
     not_before: Option<Instant>,
@@ -142,6 +145,7 @@ impl X11 {
             early: BTreeMap::new(),
             active: None,
             dismiss: None,
+            drag: None,
             turn: 0,
             failures: 0,
             not_before: None,
@@ -188,10 +192,10 @@ impl X11 {
         self.by_surface.contains_key(&surface)
     }
 
-    /// Whether the host knows the window of this surface.
+    /// Whether the host knows the window of this surface, or shows it at its pointer.
     #[must_use]
     pub fn is_said(&self, surface: SurfaceId) -> bool {
-        self.window(surface).is_some_and(|(_, w)| w.said.is_some())
+        self.window(surface).is_some_and(|(id, w)| w.said.is_some() || self.is_drag_icon(id))
     }
 
     /// Where a window's surface begins on the root window.
@@ -312,24 +316,6 @@ pub fn offer(agent: &Agent, selection: Selection, types: Vec<String>) {
     agent.x11.order(Order::Offer(selection, types));
 }
 
-/// What the host drags comes over a window; `false` where it is no X11 app's.
-pub fn drag_enters(agent: &Agent, surface: SurfaceId, types: Vec<String>) -> bool {
-    let Some((id, _)) = agent.x11.window(surface) else { return false };
-    agent.x11.order(Order::Drag(Step::Enter(id, types)));
-    true
-}
-
-/// It moves on it, to this place of the root window.
-pub fn drag_moves(agent: &Agent, at: Point, action: Actions) {
-    let at = agent.x11.scale.point(at);
-    agent.x11.order(Order::Drag(Step::Move(at, action)));
-}
-
-/// It goes elsewhere, or is dropped.
-pub fn drag_leaves(agent: &Agent, dropped: bool) {
-    agent.x11.order(Order::Drag(if dropped { Step::Drop } else { Step::Leave }));
-}
-
 /// Fetches what an X11 app has.
 pub fn take(agent: &Agent, selection: Selection, kind: String, pipe: Pipe) {
     if agent.x11.server.is_none() {
@@ -353,6 +339,7 @@ pub fn ended(agent: &mut Agent, pid: Pid) {
     let x11 = &mut agent.x11;
     (x11.serials, x11.unpaired, x11.changed, x11.early) = Default::default();
     (x11.active, x11.dismiss) = (None, None);
+    drag::server_gone(agent);
     exchange::x11_down(agent);
     let x11 = &mut agent.x11;
     if server.since.elapsed() < SETTLED {
@@ -381,7 +368,7 @@ pub fn watch(agent: &mut Agent, now: Instant) {
 /// When [`watch`] has to look again.
 #[must_use]
 pub fn due(agent: &Agent) -> Option<Instant> {
-    agent.x11.not_before
+    agent.x11.not_before.into_iter().chain(drag::due(agent)).min()
 }
 
 /// The end of a turn of the loop.
@@ -392,6 +379,7 @@ pub fn turn(agent: &mut Agent) {
     if let Some(window) = agent.x11.dismiss.take() {
         click_elsewhere(agent, window);
     }
+    drag::turn(agent, Instant::now());
 }
 
 fn hear(agent: &mut Agent, turn: u64, news: News) {
@@ -401,8 +389,9 @@ fn hear(agent: &mut Agent, turn: u64, news: News) {
             tracing::info!("X11 apps are managed");
             exchange::x11_up(agent);
         }
-        News::DragAnswer(action) => drag::x11_answered(agent, action),
-        News::DragEnd(action) => drag::x11_ended(agent, action),
+        News::DragAnswer(action) => drags::x11_answered(agent, action),
+        News::DragEnd(action) => drags::x11_ended(agent, action),
+        News::Dragging(news) => drag::hear(agent, news),
         News::Selection(news) => exchange::x11_did(agent, news),
         News::Window(window) => changed(agent, *window),
         News::Unmapped(id) => unmapped(agent, id),
@@ -447,6 +436,9 @@ fn changed(agent: &mut Agent, window: Window) {
     known.pixels = window;
     let surface = known.surface;
     x11.changed.insert(id);
+    if x11.drag.is_some() {
+        drag::follow_icon(agent);
+    }
     if !paired {
         associate(agent, id);
     } else if let Some(surface) = surface {
@@ -494,6 +486,7 @@ fn unmapped(agent: &mut Agent, id: Xid) {
     x11.changed.remove(&id);
     x11.early.remove(&id);
     x11.active = x11.active.filter(|a| *a != id);
+    drag::icon_gone(x11, id);
     if let Some(surface) = window.surface {
         x11.by_surface.remove(&surface);
         if window.said.is_some() {

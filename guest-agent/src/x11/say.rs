@@ -5,7 +5,7 @@ use inlay_protocol::display::{
 };
 use inlay_protocol::geometry::Rect;
 
-use super::{Kind, Said, X11, Xid, inner, is_menu};
+use super::{Kind, Said, X11, XWindow, Xid, inner, is_menu};
 use crate::agent::Agent;
 use crate::windows::short;
 
@@ -24,6 +24,12 @@ fn say(agent: &mut Agent, id: Xid) {
     let x11 = &agent.x11;
     let Some(window) = x11.windows.get(&id).filter(|w| !w.dismissed) else { return };
     let Some(surface) = window.surface else { return };
+    if x11.is_drag_icon(id) {
+        return say_icon(agent, id, surface);
+    }
+    if is_one_pixel(window) {
+        return;
+    }
     let said = if window.now.override_redirect {
         match x11.toplevel_of(id).and_then(|parent| Some((parent, x11.windows.get(&parent)?))) {
             // Nothing that it could belong to: a window of its own, such as a screen at start.
@@ -78,6 +84,22 @@ fn say(agent: &mut Agent, id: Xid) {
     for request in requests {
         agent.send(&request);
     }
+}
+
+/// Whether a window is nothing to look at: toolkits map one of a pixel to own a selection, or to hold the pointer while they drag. As a
+/// menu it would take the keys.
+fn is_one_pixel(window: &XWindow) -> bool {
+    let Rect { width, height, .. } = window.pixels.place;
+    window.said.is_none() && window.now.override_redirect && width <= 1 && height <= 1
+}
+
+/// The image of what an app drags is no window to the host: it has it at its pointer.
+fn say_icon(agent: &mut Agent, id: Xid, surface: SurfaceId) {
+    let Some(window) = agent.x11.windows.get_mut(&id) else { return };
+    if window.said.take().is_some() {
+        agent.send(&Request::RoleGone { surface });
+    }
+    super::drag::follow_icon(agent);
 }
 
 fn toplevel(x11: &X11, id: Xid, surface: SurfaceId) -> Toplevel {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use wayland_client::protocol::{
-    wl_buffer, wl_callback, wl_compositor, wl_keyboard, wl_output, wl_pointer, wl_region, wl_registry,
+    wl_buffer, wl_callback, wl_compositor, wl_data_offer, wl_keyboard, wl_output, wl_pointer, wl_region, wl_registry,
     wl_seat, wl_shm, wl_shm_pool, wl_subcompositor, wl_subsurface, wl_surface,
 };
 use wayland_client::{Connection, Dispatch, EventQueue, Proxy, QueueHandle, delegate_noop};
@@ -56,6 +56,13 @@ pub enum Told {
     Presented { refresh: u32 },
     Discarded,
     Shortcuts(bool),
+    SourceTarget(Option<String>),
+    SourceAction(u32),
+    SourceDropped,
+    SourceFinished,
+    SourceCancelled,
+    DragEnter { surface: u32, offered: bool },
+    DragDrop,
 }
 
 /// Events of the client, and configures that are not complete.
@@ -66,6 +73,11 @@ pub struct State {
     popup: Option<((i32, i32), (i32, i32))>,
     /// Serial of the newest `wl_pointer.enter`.
     pub pointer_serial: u32,
+    /// Serial of the newest `wl_pointer.button`.
+    pub button_serial: u32,
+    /// What is dragged over the client's windows, and its types.
+    pub offer: Option<wl_data_offer::WlDataOffer>,
+    pub offered: Vec<String>,
     globals: Vec<(u32, String, u32)>,
 }
 
@@ -459,8 +471,9 @@ impl Dispatch<wl_pointer::WlPointer, ()> for State {
             }
             Event::Leave { surface, .. } => Told::PointerLeave { surface: surface.id().protocol_id() },
             Event::Motion { surface_x: x, surface_y: y, .. } => Told::Motion { x, y },
-            Event::Button { button, state, .. } => {
-                Told::Button { button, pressed: state == Value(ButtonState::Pressed) }
+            Event::Button { button, state: pressed, serial, .. } => {
+                state.button_serial = serial;
+                Told::Button { button, pressed: pressed == Value(ButtonState::Pressed) }
             }
             Event::Axis { axis, value, .. } => {
                 Told::Axis { vertical: axis == Value(Axis::VerticalScroll), value }

@@ -155,6 +155,13 @@ impl Host {
         }
     }
 
+    /// What the agent sends on this stream, to which it connects by the display's address; `serve` serves the app that has it.
+    pub fn read_stream(&mut self, id: [u8; 16], serve: impl FnMut()) -> Vec<u8> {
+        let (mut stream, role) = accept(&self.listeners[1]);
+        assert_eq!(role, Role::Stream(id));
+        crate::drag::read_all(&mut stream, serve)
+    }
+
     /// Closes the display session and forgets all that was said.
     pub fn drop_display(&mut self) {
         self.display = None;
@@ -301,6 +308,9 @@ impl Host {
             | Request::Fetch { .. }
             | Request::DragAnswer { .. }
             | Request::DragEnd { .. }
+            | Request::DragStart(_)
+            | Request::DragIcon { .. }
+            | Request::DragCancel { .. }
             | Request::SayAgain => {}
         }
         self.requests.push(request);

@@ -4,6 +4,7 @@
 
 mod client;
 mod control;
+mod drag;
 mod host;
 mod hostile;
 mod input;

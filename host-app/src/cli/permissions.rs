@@ -42,7 +42,7 @@ pub(super) fn ask_integrated(name: &str) -> anyhow::Result<bool> {
     writeln!(
         out,
         "How close is {name} to your desktop?\n  \
-         integrated: what you copy here can be pasted there, and the other way, without a question.\n  \
+         integrated: what you copy or drag here can be pasted or dropped there, and the other way, without a question.\n  \
          isolated:   you are asked each time, and its windows have a coloured border.\n\
          `inlay permissions {name}` changes it later, one by one."
     )?;

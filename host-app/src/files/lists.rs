@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inlay_exchange::files::{Entry, FileList, MOST};
+use inlay_exchange::files::{Entry, FileList, MOST, is_plain};
 use inlay_exchange::pipe::Pipe;
 use inlay_exchange::transfer::IDLE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -72,7 +72,11 @@ impl FileLists {
     }
 
     fn list_into_guest(&self, kind: &str, bytes: Vec<u8>, read_only: bool) -> Option<Vec<u8>> {
-        let Some(mut list) = FileList::parse(kind, &bytes) else { return Some(bytes) };
+        let mut list = match FileList::parse(kind, &bytes) {
+            Some(list) => list,
+            // What says that it is a list and is none is for nobody.
+            None => return is_plain(kind).then_some(bytes),
+        };
         let shares = self.shares();
         let mut alone: Vec<PathBuf> = Vec::new();
         for entry in &mut list.entries {
@@ -83,7 +87,8 @@ impl FileLists {
             }
         }
         if alone.is_empty() {
-            return Some(list.format(kind));
+            list.entries.retain(|entry| matches!(entry, Entry::File(_)) || entry.is_global());
+            return (!list.entries.is_empty()).then(|| list.format(kind));
         }
         if alone.len() > MOST_GRANTS {
             tracing::warn!("{} files at once are not given to the guest: share their folder", alone.len());
@@ -97,7 +102,7 @@ impl FileLists {
         });
         let found: Vec<(PathBuf, Option<PathBuf>)> = alone.into_iter().zip(granted).collect();
         list.entries.retain_mut(|entry| {
-            let Entry::File(path) = entry else { return true };
+            let Entry::File(path) = entry else { return entry.is_global() };
             match found.iter().find(|(was, _)| was == path) {
                 Some((_, Some(there))) => *path = there.clone(),
                 Some((_, None)) => return false,
@@ -109,11 +114,15 @@ impl FileLists {
     }
 
     fn list_out_of_guest(&self, kind: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let Some(mut list) = FileList::parse(kind, &bytes) else { return Some(bytes) };
+        let mut list = match FileList::parse(kind, &bytes) {
+            Some(list) => list,
+            // What says that it is a list and is none is for nobody.
+            None => return is_plain(kind).then_some(bytes),
+        };
         let shares = self.shares();
         let before = list.entries.len();
         list.entries.retain_mut(|entry| {
-            let Entry::File(path) = entry else { return true };
+            let Entry::File(path) = entry else { return entry.is_global() };
             own(&shares, path).map(|here| *path = here).is_some()
         });
         let lost = before - list.entries.len();
@@ -244,6 +253,32 @@ mod tests {
         ] {
             assert_eq!(here(not), None, "{not}");
         }
+    }
+
+    #[test]
+    fn no_spelling_of_a_path_of_the_guest_comes_out_as_one_of_the_host() {
+        let root = tempfile::tempdir().unwrap();
+        let lists = FileLists::new(Folders::below(root.path()).unwrap(), "work".parse().unwrap());
+        let out = |kind: &str, text: &str| lists.list_out_of_guest(kind, text.as_bytes().to_vec());
+        for uri in [
+            "file:///etc/passwd",
+            "FILE:///etc/passwd",
+            "file://localhost/etc/passwd",
+            "file:///media/host/../../etc/passwd",
+            "/etc/passwd",
+            "file:/etc/passwd",
+            "file://%2fetc/passwd",
+        ] {
+            assert_eq!(out("text/uri-list", &format!("{uri}\r\n")), None, "{uri}");
+            let manager = "x-special/gnome-copied-files";
+            assert_eq!(out(manager, &format!("copy\n{uri}")), None, "{uri}");
+            assert_eq!(out(manager, &format!("Copy\n{uri}")), None, "no list at all");
+            assert_eq!(
+                out("text/uri-list", &format!("{uri}\nhttps://x.org/")).unwrap(),
+                b"https://x.org/\r\n"
+            );
+        }
+        assert_eq!(out("application/x-kde-cutselection", "1").unwrap(), b"1");
     }
 
     #[test]

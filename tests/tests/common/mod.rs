@@ -3,11 +3,13 @@
 
 pub mod agent;
 pub mod compositor;
+pub mod drags;
 pub mod folders;
 pub mod machine;
 pub mod nested;
 pub mod scripted;
 pub mod sway;
+pub mod xdnd;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

@@ -54,17 +54,5 @@ x11rb::atom_manager! {
         _GTK_FRAME_EXTENTS,
         _GTK_SHOW_WINDOW_MENU,
         _MOTIF_WM_HINTS,
-        XdndAware,
-        XdndProxy,
-        XdndEnter,
-        XdndPosition,
-        XdndStatus,
-        XdndLeave,
-        XdndDrop,
-        XdndFinished,
-        XdndTypeList,
-        XdndActionCopy,
-        XdndActionMove,
-        XdndActionAsk,
     }
 }

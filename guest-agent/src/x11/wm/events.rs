@@ -18,6 +18,12 @@ fn rect(x: i16, y: i16, width: u16, height: u16) -> Rect {
 impl Wm {
     /// Takes an event: selections see it first, as they have windows of their own.
     pub(super) fn take(&mut self, event: Event) -> Result<(), Fault> {
+        if let Event::XfixesSelectionNotify(e) = &event
+            && e.selection == self.xdnd.XdndSelection
+        {
+            self.drag_owner_changed(e);
+            return Ok(());
+        }
         self.selections.event(&self.c, &event)?;
         self.event(event)
     }
@@ -69,11 +75,6 @@ impl Wm {
                     entry.stale.insert(Part::Shape);
                 }
                 Ok(())
-            }
-            Event::ClientMessage(e)
-                if [self.atoms.XdndStatus, self.atoms.XdndFinished].contains(&e.type_) =>
-            {
-                self.drag_answered(&e)
             }
             Event::ClientMessage(e) => self.message(&e),
             Event::Error(error) => {
@@ -153,8 +154,11 @@ impl Wm {
     }
 
     fn message(&mut self, e: &ClientMessageEvent) -> Result<(), Fault> {
-        if e.format != 32 {
+        if e.format != 32 || self.source_says(e)? {
             return Ok(());
+        }
+        if let Some(answer) = self.source.message(&self.c, e)? {
+            return self.drag_answered(Some(answer));
         }
         let a = self.atoms;
         let data = e.data.as_data32();

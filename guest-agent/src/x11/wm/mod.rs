@@ -9,6 +9,7 @@
 
 mod atoms;
 mod drag;
+mod dragged;
 mod events;
 mod orders;
 mod settings;
@@ -22,7 +23,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use inlay_exchange::pipe::Pipe;
-use inlay_exchange::x11::Selections;
+use inlay_exchange::x11::{Selections, xdnd};
 use inlay_protocol::display::{Act, States};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
@@ -33,6 +34,7 @@ use x11rb::connection::Connection as _;
 use x11rb::protocol::composite::{ConnectionExt as _, Redirect};
 use x11rb::protocol::res::ConnectionExt as _;
 use x11rb::protocol::shape::ConnectionExt as _;
+use x11rb::protocol::xfixes::{ConnectionExt as _, SelectionEventMask};
 use x11rb::protocol::xproto::{
     AtomEnum, ChangeWindowAttributesAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode,
     WindowClass,
@@ -42,6 +44,7 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use atoms::Atoms;
 pub use drag::Step;
+pub use dragged::Dragging;
 use window::Part;
 pub use window::{Association, Kind, Window, Xid};
 
@@ -78,6 +81,8 @@ pub enum News {
     DragAnswer(Actions),
     /// What it did with what was dropped.
     DragEnd(Actions),
+    /// An app drags something.
+    Dragging(Dragging),
     /// Apps copy or paste.
     Selection(inlay_exchange::News),
     /// The server is gone, or no window manager can run on it.
@@ -114,8 +119,16 @@ pub enum Order {
     Kill(Xid),
     /// Somebody else has this to give to apps; nothing withdraws it.
     Offer(Selection, Vec<String>),
-    /// The host's drag.
+    /// What is dragged over an app.
     Drag(Step),
+    /// The window that stands for others where an app drags something lies above all, or goes.
+    Cover(bool),
+    /// What would become there of what an app drags.
+    DragStatus(Actions),
+    /// What became of it.
+    DragFinished(Actions),
+    /// Its app is to let go once it has heard all of this.
+    LetGo,
     /// What an app has is to be fetched.
     Take(Selection, String, Pipe),
 }
@@ -194,8 +207,11 @@ struct Wm {
     serial: u32,
     news: Vec<News>,
     selections: Selections,
-    /// What the host drags over an app.
-    drag: Option<drag::Drag>,
+    xdnd: xdnd::Atoms,
+    /// What is dragged over an app.
+    source: xdnd::Source,
+    /// What an app drags.
+    cover: dragged::Cover,
 }
 
 /// What is heard of windows of apps.
@@ -230,6 +246,8 @@ fn run(
         }
         wm.refresh()?;
         wm.selections.turn(&wm.c)?;
+        let answer = wm.source.turn(&wm.c)?;
+        wm.drag_answered(answer)?;
         wm.news.extend(wm.selections.news().into_iter().map(News::Selection));
         wm.c.flush()?;
         for piece in wm.news.drain(..) {
@@ -241,7 +259,7 @@ fn run(
             continue;
         }
         let look_again = wm.windows.is_empty().then_some(IDLE);
-        if wait(&wm.c, wake, &wm.selections, look_again) && wm.is_unused()? {
+        if wait(&wm, wake, look_again) && wm.is_unused()? {
             tracing::info!("no X11 app is left");
             return Ok(());
         }
@@ -249,15 +267,16 @@ fn run(
 }
 
 /// Until the server or the agent has something; `true` when nothing came in that time.
-fn wait(c: &RustConnection, wake: &OwnedFd, selections: &Selections, idle: Option<Duration>) -> bool {
-    let mut fds = vec![PollFd::new(c.stream(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-    for (fd, read, write) in selections.wishes() {
+fn wait(wm: &Wm, wake: &OwnedFd, idle: Option<Duration>) -> bool {
+    let mut fds = vec![PollFd::new(wm.c.stream(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+    for (fd, read, write) in wm.selections.wishes() {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, read);
         flags.set(PollFlags::OUT, write);
         fds.push(PollFd::from_borrowed_fd(fd, flags));
     }
-    let due = selections.due().map(|at| at.saturating_duration_since(Instant::now()));
+    let due = [wm.selections.due(), wm.source.due()].into_iter().flatten().min();
+    let due = due.map(|at| at.saturating_duration_since(Instant::now()));
     let most = idle.into_iter().chain(due).min().and_then(|most| Timespec::try_from(most).ok());
     match poll(&mut fds, most.as_ref()) {
         Ok(0) => return idle.is_some() && due.is_none(),
@@ -288,6 +307,12 @@ impl Wm {
         let (only, none) = (WindowClass::INPUT_OUTPUT, &CreateWindowAux::new());
         c.create_window(depth, own, root, -1, -1, 1, 1, 0, only, x11rb::COPY_FROM_PARENT, none)?;
         let selections = Selections::new(&c, root, heard())?;
+        let xdnd = xdnd::Atoms::new(&c)?.reply()?;
+        let all = SelectionEventMask::SET_SELECTION_OWNER
+            | SelectionEventMask::SELECTION_WINDOW_DESTROY
+            | SelectionEventMask::SELECTION_CLIENT_CLOSE;
+        c.xfixes_select_selection_input(root, xdnd.XdndSelection, all)?;
+        let cover = dragged::Cover::new(&c, root, &xdnd)?;
         let mut wm = Self {
             c,
             atoms,
@@ -300,7 +325,9 @@ impl Wm {
             serial: 0,
             news: Vec::new(),
             selections,
-            drag: None,
+            xdnd,
+            source: xdnd::Source::new(xdnd, own),
+            cover,
         };
         // Before the first client can ask.
         wm.publish_scale(scale)?;

@@ -28,6 +28,10 @@ impl Wm {
                 Ok(())
             }
             Order::Drag(step) => self.drag(step),
+            Order::Cover(on) => self.cover(on),
+            Order::DragStatus(action) => self.drag_status(action),
+            Order::DragFinished(action) => self.drag_finished(action),
+            Order::LetGo => self.let_go(),
             Order::Offer(selection, types) => Ok(self.selections.offer(&self.c, selection, types)?),
             Order::Take(selection, kind, pipe) => {
                 Ok(self.selections.take(&self.c, selection, &kind, pipe)?)

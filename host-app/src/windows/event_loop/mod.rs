@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use inlay_exchange::News;
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::Event;
 use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
@@ -360,6 +361,10 @@ impl Loop {
     fn exchange(&mut self) {
         let news = self.presenter.selections_mut().map(|s| s.turn()).unwrap_or_default();
         for news in news {
+            if let News::Drag { feedback, own } = news {
+                self.with_session(|session, tools| session.carried(feedback, own, tools));
+                continue;
+            }
             let events = self.exchange.desktop_did(news, self.session.is_some());
             self.tell_agent(&events);
         }

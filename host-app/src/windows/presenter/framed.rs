@@ -127,10 +127,10 @@ impl Framed {
                 let edge = self.pointed.map_or(0.0, |window| f64::from(self.edge(window)));
                 HostEvent::Input(InputEvent::PointerMotion { time_ms, x: x - edge, y: y - edge })
             }
-            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions }) => {
+            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions, own }) => {
                 self.dragged = Some(window);
                 let edge = f64::from(self.edge(window));
-                HostEvent::Drag(Dragged::Enter { window, x: x - edge, y: y - edge, types, actions })
+                HostEvent::Drag(Dragged::Enter { window, x: x - edge, y: y - edge, types, actions, own })
             }
             HostEvent::Drag(Dragged::Motion { time_ms, x, y }) => {
                 let edge = self.dragged.map_or(0.0, |window| f64::from(self.edge(window)));
@@ -275,6 +275,18 @@ impl Presenter for Framed {
 
     fn end_drag(&mut self, action: Actions) {
         self.desktop.end_drag(action);
+    }
+
+    fn start_drag(&mut self, window: SurfaceId, types: &[String], actions: Actions) -> bool {
+        self.desktop.start_drag(window, types, actions)
+    }
+
+    fn set_drag_icon(&mut self, image: Image) {
+        self.desktop.set_drag_icon(image);
+    }
+
+    fn cancel_drag(&mut self) {
+        self.desktop.cancel_drag();
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

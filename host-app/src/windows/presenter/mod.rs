@@ -228,7 +228,7 @@ pub enum HostEvent {
         /// Whether its app is to be ended.
         force: bool,
     },
-    /// Something of another app is dragged over a window of ours.
+    /// Something is dragged over a window of ours.
     Drag(Dragged),
     /// The user answered [`Dialogs::permit`](super::dialogs::Dialogs::permit).
     Permitted {
@@ -239,7 +239,7 @@ pub enum HostEvent {
     },
 }
 
-/// Something of another app that is dragged over windows of ours.
+/// Something that is dragged over windows of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Dragged {
     /// It comes over one.
@@ -254,6 +254,8 @@ pub enum Dragged {
         types: Vec<String>,
         /// What its app allows.
         actions: Actions,
+        /// It is what [`Presenter::start_drag`] began.
+        own: bool,
     },
     /// It moves.
     Motion {
@@ -405,6 +407,18 @@ pub trait Presenter: std::fmt::Debug {
 
     /// What became of something that was dropped; no action: nothing.
     fn end_drag(&mut self, _action: Actions) {}
+
+    /// Has the desktop carry something out of a window of ours, by the names of types that travel, if a button that was pressed in
+    /// that window is still held; whether it does. [`News::Drag`] tells what becomes of it, [`News::Wanted`] who fetches it.
+    fn start_drag(&mut self, _window: SurfaceId, _types: &[String], _actions: Actions) -> bool {
+        false
+    }
+
+    /// Gives it an image, whose hotspot is where the pointer is.
+    fn set_drag_icon(&mut self, _image: Image) {}
+
+    /// Takes it back: also what was dropped, and is still fetched.
+    fn cancel_drag(&mut self) {}
 
     /// The desktop's selections, where it has any.
     fn selections(&self) -> Option<&dyn Selections> {

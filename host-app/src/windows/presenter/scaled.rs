@@ -73,9 +73,9 @@ impl Scaled {
                     [delta, unaccelerated].map(|(x, y)| (scale.logical(x), scale.logical(y)));
                 HostEvent::Input(InputEvent::PointerRelative { time_us, delta, unaccelerated })
             }
-            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions }) => {
+            HostEvent::Drag(Dragged::Enter { window, x, y, types, actions, own }) => {
                 let (x, y) = (scale.logical(x), scale.logical(y));
-                HostEvent::Drag(Dragged::Enter { window, x, y, types, actions })
+                HostEvent::Drag(Dragged::Enter { window, x, y, types, actions, own })
             }
             HostEvent::Drag(Dragged::Motion { time_ms, x, y }) => {
                 let (x, y) = (scale.logical(x), scale.logical(y));
@@ -110,6 +110,18 @@ impl Scaled {
             base_size: steps(look.base_size),
             increment: steps(look.increment),
             ..look.clone()
+        }
+    }
+
+    /// An image of the guest's in pixels.
+    fn image(&self, image: Image) -> Image {
+        match image {
+            Image::Pixels { size, bytes, logical, hotspot } => {
+                let to = self.scale.size(logical);
+                let bytes = if to == size { bytes } else { resampled(size, &bytes, to) };
+                Image::Pixels { size: to, bytes, logical: to, hotspot: self.scale.point(hotspot) }
+            }
+            other => other,
         }
     }
 
@@ -242,6 +254,19 @@ impl Presenter for Scaled {
         self.desktop.end_drag(action);
     }
 
+    fn start_drag(&mut self, window: SurfaceId, types: &[String], actions: Actions) -> bool {
+        self.desktop.start_drag(window, types, actions)
+    }
+
+    fn set_drag_icon(&mut self, image: Image) {
+        let image = self.image(image);
+        self.desktop.set_drag_icon(image);
+    }
+
+    fn cancel_drag(&mut self) {
+        self.desktop.cancel_drag();
+    }
+
     fn selections(&self) -> Option<&dyn Selections> {
         self.desktop.selections()
     }
@@ -251,14 +276,7 @@ impl Presenter for Scaled {
     }
 
     fn set_cursor(&mut self, image: Image) {
-        let image = match image {
-            Image::Pixels { size, bytes, logical, hotspot } => {
-                let to = self.scale.size(logical);
-                let bytes = if to == size { bytes } else { resampled(size, &bytes, to) };
-                Image::Pixels { size: to, bytes, logical: to, hotspot: self.scale.point(hotspot) }
-            }
-            other => other,
-        };
+        let image = self.image(image);
         self.desktop.set_cursor(image);
     }
 

@@ -1,12 +1,11 @@
 //! Copy and paste of the agent's apps, and what the user says to it.
 
-use inlay_protocol::display::{Event, SurfaceId};
+use inlay_protocol::display::SurfaceId;
 use inlay_protocol::selection::{Offer, Selection};
 
 use super::{Session, SessionError, Tools};
 use crate::windows::exchange::{Exchange, Outside};
 use crate::windows::gate::Answer;
-use crate::windows::presenter::Dragged;
 use crate::windows::window::{self, Role};
 
 /// Characters of an app's title in a question.
@@ -46,33 +45,6 @@ impl Session {
         events.iter().try_for_each(|event| self.tell(event))
     }
 
-    /// Something of the desktop is dragged over a window.
-    pub(super) fn dragged(
-        &mut self,
-        mut dragged: Dragged,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), SessionError> {
-        let over = match &dragged {
-            Dragged::Enter { window, .. } => Some(*window),
-            _ => self.dragged_over,
-        };
-        self.dragged_over = over.filter(|_| !matches!(dragged, Dragged::Leave));
-        if let Dragged::Enter { x, y, .. } | Dragged::Motion { x, y, .. } = &mut dragged
-            && let Some(surface) = over.and_then(|window| self.scene.get(window))
-        {
-            let corner = surface.geometry();
-            *x += f64::from(corner.x);
-            *y += f64::from(corner.y);
-        }
-        let (exchange, mut outside) = self.outside(tools);
-        // Who is dropped upon need not have the focus.
-        outside.focus = over.and_then(|id| self.toplevel_of(id)).map(|id| (id, self.quotable(id)));
-        if let Some(drag) = exchange.dragged(dragged, &mut outside) {
-            self.tell(&Event::Drag(drag))?;
-        }
-        self.clear_for_question(tools)
-    }
-
     /// Whether a window of the machine has the focus; a question of the host's about one counts as that window.
     #[must_use]
     pub fn has_focus(&self) -> bool {
@@ -80,7 +52,7 @@ impl Session {
     }
 
     /// Menus go when a question opens: nothing of the guest may lie above it.
-    fn clear_for_question(&mut self, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+    pub(super) fn clear_for_question(&mut self, tools: &mut Tools<'_>) -> Result<(), SessionError> {
         if tools.dialogs.asks_permission() && self.popups().next().is_some() {
             self.dismiss_where(tools, |_, _| true)?;
         }
@@ -88,7 +60,7 @@ impl Session {
     }
 
     /// Copy and paste, and what of the desktop it needs.
-    fn outside<'t>(&self, tools: &'t mut Tools<'_>) -> (&'t mut Exchange, Outside<'t>) {
+    pub(super) fn outside<'t>(&self, tools: &'t mut Tools<'_>) -> (&'t mut Exchange, Outside<'t>) {
         let focus = self.focus.window().map(|id| (id, self.quotable(id)));
         let outside = Outside { presenter: tools.presenter, dialogs: tools.dialogs, focus };
         (tools.exchange, outside)

@@ -67,6 +67,7 @@ impl Session {
             self.news.add(News::CURSOR);
         }
         let root = self.scene.root(surface);
+        self.drags.changed(root);
         let wants_frame = self.scene.get(surface).and_then(|s| s.state()).is_some_and(|s| s.wants_frame);
         let Some(window) = self.windows.get_mut(&root) else {
             return Ok(());
@@ -214,6 +215,7 @@ impl Session {
                 self.tell(&Event::Frame { surface, time_ms })?;
             }
         }
+        self.show_drag_icon(now, time_ms, tools)?;
         tools.renderer.submit();
         for surface in self.scene.waiting() {
             if !self.is_open(self.scene.root(surface)) {
@@ -282,6 +284,7 @@ impl Session {
     pub fn wants_tick(&self) -> (bool, bool) {
         let open = || self.windows.values().filter(|w| w.is_open());
         let now = self.news != News::default()
+            || self.drags.wants_tick()
             || self.windows.values().any(|w| w.stale.any() && (w.is_open() || self.decides))
             || self.told.1 >= ANNOUNCED
             || open().any(|w| w.visible && w.pace == Pace::Free && (w.dirty || w.wants_frame))

@@ -6,6 +6,7 @@
 mod alive;
 mod copying;
 mod desktop;
+mod drags;
 mod frames;
 mod looks;
 mod roles;
@@ -86,8 +87,7 @@ pub struct Session {
     released: Vec<(SurfaceId, u64)>,
     /// When the newest commits were uploaded.
     pub uploads: Uploads,
-    /// The window that something is dragged over, or was dropped on.
-    dragged_over: Option<SurfaceId>,
+    drags: drags::Drags,
     /// The agent's own figures, when they were asked for and came.
     pub agent_counters: Option<AgentCounters>,
 }
@@ -161,7 +161,7 @@ impl Session {
             started: Instant::now(),
             released: Vec::new(),
             uploads: Uploads::default(),
-            dragged_over: None,
+            drags: drags::Drags::default(),
             agent_counters: None,
         };
         session.say_all(presenter)?;
@@ -308,6 +308,7 @@ impl Session {
             Request::DestroySurface { surface } => {
                 self.drop_window(surface, tools);
                 self.scene.destroy(surface);
+                self.drags.changed(surface);
             }
             Request::Toplevel(toplevel) => self.toplevel(toplevel, tools.presenter)?,
             Request::Popup(popup) => self.popup(popup, tools)?,
@@ -327,6 +328,9 @@ impl Session {
                 tools.exchange.drag_answered(serial, kind.as_deref(), action, tools.presenter);
             }
             Request::DragEnd { serial, action } => tools.exchange.drag_ended(serial, action, tools.presenter),
+            Request::DragStart(start) => self.drag_starts(start, tools)?,
+            Request::DragIcon { serial, icon } => self.drag_icon(serial, icon, tools),
+            Request::DragCancel { serial } => tools.exchange.drag_cancelled(serial, tools.presenter),
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }
         Ok(())

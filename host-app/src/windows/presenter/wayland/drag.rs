@@ -1,4 +1,4 @@
-//! What other apps of the desktop drag over windows of ours (`wl_data_device`).
+//! What is dragged over windows of ours (`wl_data_device`).
 
 use inlay_exchange::kinds;
 use inlay_protocol::display::SurfaceId;
@@ -12,7 +12,7 @@ use super::super::{Dragged, HostEvent};
 use super::State;
 
 /// The version of offers with actions.
-const ACTIONS: u32 = 3;
+pub const ACTIONS: u32 = 3;
 
 /// What is dragged over a window of ours, or was dropped on it.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Drag {
     chosen: Actions,
     accepted: bool,
     dropped: bool,
+    /// It is dragged out of a window of ours.
+    pub own: bool,
 }
 
 /// Actions as they travel.
@@ -36,7 +38,7 @@ pub fn actions(actions: DndAction) -> Actions {
     Actions(u8::try_from(actions.bits() & 7).unwrap_or(0))
 }
 
-fn to_wayland(actions: Actions) -> DndAction {
+pub fn to_wayland(actions: Actions) -> DndAction {
     DndAction::from_bits_truncate(actions.0.into())
 }
 
@@ -55,6 +57,7 @@ impl State {
                 // Before sources could say, everything was copied.
                 let allowed = self.selections.allowed.get(&id).copied().unwrap_or(Actions::COPY);
                 let types = kinds::travelling(&names);
+                let own = names.iter().any(|name| name == self.selections.mark());
                 self.drag = Some(Drag {
                     allowed,
                     offer,
@@ -64,8 +67,16 @@ impl State {
                     chosen: Actions::NONE,
                     accepted: false,
                     dropped: false,
+                    own,
                 });
-                self.events.push(HostEvent::Drag(Dragged::Enter { window, x, y, types, actions: allowed }));
+                self.events.push(HostEvent::Drag(Dragged::Enter {
+                    window,
+                    x,
+                    y,
+                    types,
+                    actions: allowed,
+                    own,
+                }));
             }
             wl_data_device::Event::Motion { time, x, y } if self.drag.is_some() => {
                 self.events.push(HostEvent::Drag(Dragged::Motion { time_ms: time.into(), x, y }));
@@ -95,7 +106,12 @@ impl State {
     /// What would be done with what is dragged.
     pub(super) fn answer_drag(&mut self, kind: Option<&str>, action: Actions) {
         let Some(drag) = &mut self.drag else { return };
-        let name = kind.and_then(|kind| kinds::to_ask(&drag.names, kind)).map(str::to_owned);
+        let name = match kind {
+            // Not all that it can be had as is shown to others.
+            Some(_) if drag.own => Some(self.selections.mark().to_owned()),
+            Some(kind) => kinds::to_ask(&drag.names, kind).map(str::to_owned),
+            None => None,
+        };
         drag.accepted = name.is_some();
         drag.action = if drag.accepted { action.common(drag.allowed) } else { Actions::NONE };
         drag.offer.accept(drag.serial, name);

@@ -5,7 +5,7 @@
 //! compositor's events -> globals.rs, outputs.rs, pointer.rs, keyboard.rs, window.rs, popup.rs -> HostEvent
 //! session's calls     -> this file -> requests                                    frame.rs    what belongs to a frame
 //!                                                              decor.rs    title and edges where the desktop draws none
-//!                                             activation.rs, constraint.rs, icons.rs, cursor.rs, selection.rs
+//!                                             activation.rs, constraint.rs, icons.rs, cursor.rs, selection.rs, drag.rs, drag_source.rs
 //! ```
 //! One thread, one queue. The graphics library commits a window's surface when it presents; what belongs to that commit
 //! (acknowledgement, geometry, scale, frame callback) is requested just before.
@@ -15,6 +15,7 @@ mod constraint;
 mod cursor;
 mod decor;
 mod drag;
+mod drag_source;
 mod frame;
 mod globals;
 mod icons;
@@ -88,6 +89,8 @@ pub struct State {
     configured: BTreeSet<SurfaceId>,
     selections: selection::Desktop,
     drag: Option<drag::Drag>,
+    /// What an app of the guest drags.
+    source: Option<drag_source::Source>,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -133,6 +136,7 @@ impl Wayland {
             configured: BTreeSet::new(),
             selections: selection::Desktop::bind(&list, &handle),
             drag: None,
+            source: None,
             globals,
             handle,
         };
@@ -295,6 +299,23 @@ impl Presenter for Wayland {
 
     fn end_drag(&mut self, action: Actions) {
         self.state.end_drag(action);
+        self.state.make_room();
+    }
+
+    fn start_drag(&mut self, window: SurfaceId, types: &[String], actions: Actions) -> bool {
+        self.state.make_room();
+        let starts = self.state.start_drag(window, types, actions);
+        self.state.make_room();
+        starts
+    }
+
+    fn set_drag_icon(&mut self, image: Image) {
+        self.state.set_drag_icon(image);
+        self.state.make_room();
+    }
+
+    fn cancel_drag(&mut self) {
+        self.state.cancel_drag();
         self.state.make_room();
     }
 

@@ -143,6 +143,7 @@ impl State {
             self.pointer.held.push(button);
         } else {
             self.pointer.held.retain(|held| *held != button);
+            self.drag_was_refused();
         }
         let event = InputEvent::PointerButton { time_ms: time.into(), button, pressed };
         self.events.push(HostEvent::Input(event));
@@ -168,6 +169,7 @@ impl Dispatch<WlPointer, ()> for State {
                     return;
                 };
                 state.pointer.inside = Some((id, serial));
+                state.pointer_is_back();
                 state.dress();
                 state.events.push(HostEvent::Input(InputEvent::PointerEnter { surface: id, x, y }));
             }

@@ -16,7 +16,7 @@ use wayland_client::globals::GlobalList;
 use wayland_client::protocol::wl_data_device::{self, WlDataDevice};
 use wayland_client::protocol::wl_data_device_manager::WlDataDeviceManager;
 use wayland_client::protocol::wl_data_offer::{self, WlDataOffer};
-use wayland_client::protocol::wl_data_source::{self, WlDataSource};
+use wayland_client::protocol::wl_data_source::WlDataSource;
 use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::{
     Connection, Dispatch, Proxy as _, QueueHandle, WEnum, delegate_noop, event_created_child,
@@ -53,6 +53,7 @@ use wayland_protocols_wlr::data_control::v1::client::zwlr_data_control_source_v1
 };
 
 use super::super::Selections;
+use super::drag::ACTIONS;
 use super::{State, Wayland};
 
 /// Offers of other apps that are kept: the two that count, and those that are being told.
@@ -142,7 +143,7 @@ pub struct Desktop {
     ours: [Option<Giver>; 2],
     /// Offers of ours that wait for the focus.
     waiting: [Option<Vec<String>>; 2],
-    news: Vec<News>,
+    pub(super) news: Vec<News>,
 }
 
 impl Desktop {
@@ -219,6 +220,20 @@ impl Desktop {
         }
     }
 
+    /// By what something can be dragged out of windows of ours.
+    pub(super) fn for_drags(&self) -> Option<(&WlDataDeviceManager, &WlDataDevice)> {
+        let core = match (&self.manager, &self.device) {
+            (Some(Manager::Core(manager, _)), Some(Device::Core(device, _))) => Some((manager, device)),
+            _ => self.drag_manager.as_ref().zip(self.drag_device.as_ref()),
+        };
+        core.filter(|(manager, _)| manager.version() >= ACTIONS)
+    }
+
+    /// The type by which our own sources are known.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// Another app's offer, whose types follow.
     fn found(&mut self, id: ObjectId, offer: Found) {
         if self.offers.len() < OFFERS {
@@ -264,7 +279,7 @@ impl Desktop {
         }
     }
 
-    fn asked(&mut self, source: &ObjectId, name: &str, fd: OwnedFd) {
+    pub(super) fn asked(&mut self, source: &ObjectId, name: &str, fd: OwnedFd) {
         let is = |giver: &Option<Giver>| giver.as_ref().is_some_and(|g| g.id() == *source);
         let Some(at) = self.ours.iter().position(is) else { return };
         match Pipe::foreign(fd) {
@@ -276,7 +291,7 @@ impl Desktop {
         }
     }
 
-    fn cancelled(&mut self, source: &ObjectId) {
+    pub(super) fn cancelled(&mut self, source: &ObjectId) {
         for ours in &mut self.ours {
             ours.take_if(|giver| giver.id() == *source);
         }
@@ -360,7 +375,7 @@ impl Selections for Wayland {
     fn due(&self) -> Option<Instant> {
         let Desktop { news, waiting, .. } = &self.state.selections;
         let can_settle = waiting.iter().any(Option::is_some) && self.state.press_of_focus().is_some();
-        (!news.is_empty() || can_settle).then(Instant::now)
+        (!news.is_empty() || can_settle).then(Instant::now).or_else(|| self.state.drag_due())
     }
 
     fn turn(&mut self) -> Vec<News> {
@@ -368,6 +383,7 @@ impl Selections for Wayland {
             self.state.settle_selections();
             self.state.make_room();
         }
+        self.state.end_silent_drag();
         std::mem::take(&mut self.state.selections.news)
     }
 
@@ -470,7 +486,6 @@ macro_rules! tells {
 
 tells!(ExtDataControlSourceV1 in ext_data_control_source_v1);
 tells!(ZwlrDataControlSourceV1 in zwlr_data_control_source_v1);
-tells!(WlDataSource in wl_data_source);
 tells!(PrimarySource in zwp_primary_selection_source_v1);
 
 /// What a data control device tells, in one of its two protocols.

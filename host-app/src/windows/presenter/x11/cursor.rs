@@ -53,7 +53,7 @@ impl Cursors {
     /// Takes an image; the one before stays when it cannot be made.
     pub fn set(&mut self, connection: &XCBConnection, image: Image) {
         let made = match image {
-            Image::Named(name) => self.by_name(connection, &name),
+            Image::Named(name) => self.named(connection, &name),
             Image::Hidden => {
                 let empty = [0; 4];
                 self.pixels(connection, Size::new(1, 1), &empty, Point::default())
@@ -72,7 +72,11 @@ impl Cursors {
         }
     }
 
-    fn by_name(&mut self, connection: &XCBConnection, name: &str) -> anyhow::Result<xproto::Cursor> {
+    /// The theme's cursor of a CSS name; another name is the default's.
+    ///
+    /// # Errors
+    /// When the display is gone.
+    pub fn named(&mut self, connection: &XCBConnection, name: &str) -> anyhow::Result<xproto::Cursor> {
         // The name comes from the guest.
         let name = CURSORS.iter().copied().find(|known| *known == name).unwrap_or("default");
         if let Some(cursor) = self.named.get(name) {

@@ -40,8 +40,11 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
             late.focus = false;
             events.push(focused(x11));
         }
-        handle(x11, event, &mut late, &mut events);
+        if !x11.drag_event(&event) {
+            handle(x11, event, &mut late, &mut events);
+        }
     }
+    x11.follow_drag();
     for id in late.configured {
         if let Some(window) = x11.windows.get(&id)
             && window.kind == Kind::Toplevel

@@ -3,11 +3,14 @@
 //! ```text
 //! display's events -> events.rs, pointer.rs -> HostEvent   window.rs  creation     hints.rs     properties
 //! session's calls  -> this file -> requests                place.rs   where it is  keyboard.rs  keymap, modifiers
+//!                                                drag.rs    drags over windows of ours, drag_source.rs out of them
 //! ```
 
 mod acts;
 mod cursor;
 mod drag;
+mod drag_icon;
+mod drag_source;
 mod events;
 mod hints;
 mod hold;
@@ -27,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use inlay_exchange::x11::xdnd;
 use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::selection::Actions;
@@ -76,17 +80,6 @@ x11rb::atom_manager! {
         _NET_WM_WINDOW_TYPE_DND,
         _NET_WM_WINDOW_TYPE_NOTIFICATION,
         _NET_WM_MOVERESIZE,
-        XdndAware,
-        XdndEnter,
-        XdndPosition,
-        XdndStatus,
-        XdndLeave,
-        XdndDrop,
-        XdndFinished,
-        XdndTypeList,
-        XdndActionCopy,
-        XdndActionMove,
-        XdndActionAsk,
         _GTK_SHOW_WINDOW_MENU,
         _NET_ACTIVE_WINDOW,
         _NET_STARTUP_ID,
@@ -199,8 +192,11 @@ pub struct X11 {
     own: Vec<HostEvent>,
     /// What is copied and pasted.
     selections: Option<selection::Clipboards>,
+    xdnd: xdnd::Atoms,
     /// What is dragged over a window of ours.
     drag: Option<drag::Drag>,
+    /// What an app of the guest drags, while the user holds it.
+    source: Option<drag_source::Source>,
 }
 
 /// The display handle for wgpu; keeps the connection alive as long as any surface.
@@ -246,7 +242,9 @@ impl X11 {
             .ok();
         Ok(Self {
             selections,
+            xdnd: drag_source::atoms(&connection)?,
             drag: None,
+            source: None,
             connection,
             screen,
             root,
@@ -557,6 +555,18 @@ impl Presenter for X11 {
 
     fn end_drag(&mut self, action: Actions) {
         self.finish(action);
+    }
+
+    fn start_drag(&mut self, window: SurfaceId, types: &[String], actions: Actions) -> bool {
+        X11::start_drag(self, window, types, actions)
+    }
+
+    fn set_drag_icon(&mut self, image: Image) {
+        self.show_drag_icon(image);
+    }
+
+    fn cancel_drag(&mut self) {
+        self.take_drag_back();
     }
 
     fn selections(&self) -> Option<&dyn Selections> {

@@ -297,7 +297,7 @@ fn detent(button: u32, time_ms: u64) -> HostEvent {
 }
 
 /// The evdev code of an X button.
-fn button_code(button: u32) -> Option<u32> {
+pub fn button_code(button: u32) -> Option<u32> {
     match button {
         1 => Some(0x110),
         2 => Some(0x112),

@@ -1,6 +1,7 @@
 //! Creation of windows, and their states: EWMH 1.5.
 
 use anyhow::Context;
+use inlay_exchange::x11::xdnd;
 use inlay_protocol::display::States;
 use inlay_protocol::geometry::Rect;
 use x11rb::connection::Connection as _;
@@ -10,7 +11,7 @@ use x11rb::protocol::xproto::{
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 
-use super::{Look, X11, drag, pointer};
+use super::{Look, X11, pointer};
 
 /// The visual of our windows: 32 bits with alpha where the display has one.
 #[derive(Debug, Clone, Copy)]
@@ -81,14 +82,8 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
         .check()
         .context("the display refused a window")?;
     pointer::listen(&x11.connection, xid)?;
-    let version = [drag::VERSION];
-    x11.connection.change_property32(
-        PropMode::REPLACE,
-        xid,
-        x11.atoms.XdndAware,
-        AtomEnum::ATOM,
-        &version,
-    )?;
+    let version = [xdnd::VERSION];
+    x11.connection.change_property32(PropMode::REPLACE, xid, x11.xdnd.XdndAware, AtomEnum::ATOM, &version)?;
     Ok(xid)
 }
 

@@ -1,10 +1,13 @@
-//! Something of the host that is dragged over apps of the guest: Wayland's (`wl_data_device`), or X11's (`x11/wm/drag.rs`).
+//! Something that is dragged over apps of the guest: Wayland's (`wl_data_device`), or X11's (`x11/wm/drag.rs`). It is of the host, or of
+//! an app of the guest ([`out`]) whose data does not leave the guest then.
 //!
 //! ```text
 //! host: Enter, Motion -> the surface under it -> data_offer, enter, motion -> accept, set_actions -> DragAnswer -> host
 //!       Drop          -> drop, once the app takes it -> receive -> exchange -> finish              -> DragEnd    -> host
 //! ```
 //! The pointer has no part in it: it left all windows when the drag began.
+
+pub mod out;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +29,7 @@ use crate::exchange::{self, Origin};
 use crate::inject::{pointer, wire_ms};
 use crate::surface::id_of;
 use crate::x11;
+use out::{From, Out};
 
 /// The version of offers from which apps choose actions, and say that they are finished.
 const CHOOSES: u32 = 3;
@@ -43,6 +47,8 @@ struct Target {
     offers: Vec<WlDataOffer>,
     /// It is an X11 app's.
     x11: bool,
+    /// Both are X11 apps of this guest, which need nobody between them.
+    native: bool,
     /// What the app would take, by the name that travels.
     kind: Option<String>,
     action: Actions,
@@ -57,6 +63,8 @@ struct Drag {
     root: SurfaceId,
     types: Vec<String>,
     actions: Actions,
+    /// The number of what an app of the guest drags.
+    own: Option<u64>,
     target: Option<Target>,
     answered: Option<(Option<String>, Actions)>,
 }
@@ -68,21 +76,30 @@ pub struct Drags {
     /// It was dropped: its app fetches it.
     dropped: Option<Drag>,
     targets: u64,
+    /// What an app of the guest drags.
+    pub out: Option<Out>,
+    /// While it is held: the window that the host's pointer is in, and where.
+    pointer: Option<Option<(SurfaceId, f64, f64)>>,
+    /// Counts what apps of the guest drag.
+    started: u64,
 }
 
 /// The host tells of a drag.
 pub fn handle(agent: &mut Agent, event: Event) {
     match event {
-        Event::Enter { surface, x, y, serial, types, actions } => {
+        Event::Enter { surface, x, y, serial, types, actions, own } => {
             cancel(agent);
-            let drag = Drag {
-                serial,
-                root: surface,
-                types: kinds::travelling(types),
-                actions,
-                target: None,
-                answered: None,
+            let out = agent.drags.out.as_ref().filter(|out| Some(out.serial) == own);
+            if own.is_some() && out.is_none() {
+                // It ended at the same moment.
+                return;
+            }
+            let (types, actions) = match out {
+                Some(out) => (out.types.clone(), out.actions),
+                None => (kinds::travelling(types), actions),
             };
+            let (root, target, answered) = (surface, None, None);
+            let drag = Drag { serial, root, types, actions, own, target, answered };
             agent.drags.now = Some(drag);
             let time = agent.input.last_ms;
             moved(agent, time, x, y);
@@ -104,13 +121,19 @@ pub fn cancel(agent: &mut Agent) {
 pub fn disconnected(agent: &mut Agent) {
     cancel(agent);
     agent.drags.dropped = None;
+    out::disconnected(agent);
 }
 
-fn leave(agent: &Agent, drag: &mut Drag) {
+fn leave(agent: &mut Agent, drag: &mut Drag) {
     let Some(target) = drag.target.take() else { return };
     target.devices.iter().for_each(WlDataDevice::leave);
-    if target.x11 {
-        x11::drag_leaves(agent, false);
+    if target.native {
+        x11::drag::leaves_x11(agent);
+    } else if target.x11 {
+        x11::drag::leaves(agent, false);
+    }
+    if drag.own.is_some() {
+        out::target(agent, None, Actions::NONE);
     }
 }
 
@@ -134,29 +157,42 @@ fn moved(agent: &mut Agent, time: u32, x: f64, y: f64) {
         let at = location - *origin;
         target.devices.iter().for_each(|device| device.motion(time, at.x, at.y));
     }
-    if drag.target.as_ref().is_some_and(|target| target.x11) {
-        // The same as where the seat's pointer would be: the root window.
-        let at = location.to_i32_round();
-        x11::drag_moves(agent, Point::new(at.x, at.y), choose(drag.actions, Actions::COPY));
+    // The same as where the seat's pointer would be: the root window.
+    match &drag.target {
+        Some(Target { native: true, .. }) => x11::drag::moves_over_x11(agent, location),
+        Some(Target { x11: true, .. }) => {
+            let at = location.to_i32_round();
+            x11::drag::moves(agent, Point::new(at.x, at.y), choose(drag.actions, Actions::COPY));
+        }
+        _ => {}
     }
     answer(agent, &mut drag);
     agent.drags.now = Some(drag);
 }
 
 /// Offers it to the app of a surface; none where that has no data device.
-fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number: u64) -> Option<Target> {
-    if id_of(surface).is_some_and(|id| x11::drag_enters(agent, id, drag.types.clone())) {
-        let (surface, action) = (surface.clone(), Actions::NONE);
-        return Some(Target {
-            number,
-            surface,
-            devices: Vec::new(),
-            offers: Vec::new(),
-            x11: true,
-            kind: None,
-            action,
-            dropped: false,
-        });
+fn enter(agent: &mut Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number: u64) -> Option<Target> {
+    let target = |x11, native| Target {
+        number,
+        surface: surface.clone(),
+        devices: Vec::new(),
+        offers: Vec::new(),
+        x11,
+        native,
+        kind: None,
+        action: Actions::NONE,
+        dropped: false,
+    };
+    let of_x11 = |agent: &Agent| matches!(&agent.drags.out, Some(Out { from: From::X11, .. }));
+    if let Some(id) = id_of(surface).filter(|id| agent.x11.has(*id)) {
+        if drag.own.is_some() && of_x11(agent) {
+            x11::drag::enters_x11(agent, id);
+            // What they say to each other is not heard.
+            let kind = Some(out::INTERNAL.to_owned());
+            return Some(Target { kind, action: Actions::COPY, ..target(true, true) });
+        }
+        x11::drag::enters(agent, id, drag.types.clone(), drag.actions);
+        return Some(target(true, false));
     }
     let client = surface.client()?;
     let display = &agent.display_handle;
@@ -165,6 +201,16 @@ fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number
     ids.retain(|id| id.interface().name == WlDataDevice::interface().name);
     let devices: Vec<WlDataDevice> =
         ids.into_iter().filter_map(|id| WlDataDevice::from_id(display, id).ok()).collect();
+    let own = agent.drags.out.as_ref().filter(|out| Some(out.serial) == drag.own);
+    if own.is_some_and(|out| !out.is_for(&client.id())) || devices.is_empty() {
+        return None;
+    }
+    if own.is_some_and(|out| !out.is_offered()) {
+        let serial = SERIAL_COUNTER.next_serial();
+        devices.iter().for_each(|device| device.enter(serial.into(), surface, at.0, at.1, None));
+        let kind = Some(out::INTERNAL.to_owned());
+        return Some(Target { devices, kind, action: Actions::COPY, ..target(false, false) });
+    }
     let mut offers = Vec::new();
     for device in &devices {
         let offer = client
@@ -187,16 +233,7 @@ fn enter(agent: &Agent, drag: &Drag, surface: &WlSurface, at: (f64, f64), number
     let first = devices.first()?;
     // Before apps could choose, everything was copied.
     let action = if first.version() < CHOOSES { Actions::COPY } else { Actions::NONE };
-    Some(Target {
-        number,
-        surface: surface.clone(),
-        devices,
-        offers,
-        x11: false,
-        kind: None,
-        action,
-        dropped: false,
-    })
+    Some(Target { devices, offers, action, ..target(false, false) })
 }
 
 /// Tells the host what the app under the drag would do, if that is new.
@@ -205,6 +242,10 @@ fn answer(agent: &mut Agent, drag: &mut Drag) {
     let now = takes.map_or((None, Actions::NONE), |target| (target.kind.clone(), target.action));
     if drag.answered.as_ref() != Some(&now) {
         drag.answered = Some(now.clone());
+        let native = drag.target.as_ref().is_some_and(|target| target.native);
+        if drag.own.is_some() && !native {
+            out::target(agent, now.0.clone(), now.1);
+        }
         agent.send(&Request::DragAnswer { serial: drag.serial, kind: now.0, action: now.1 });
     }
 }
@@ -219,8 +260,17 @@ fn dropped(agent: &mut Agent) {
             for of in target.offers.iter().filter_map(|offer| offer.data::<OfferOf>()) {
                 of.1.store(true, Ordering::Relaxed);
             }
-            if target.x11 {
-                x11::drag_leaves(agent, true);
+            let (native, action) = (target.native, target.action);
+            if target.x11 && !native {
+                x11::drag::leaves(agent, true);
+            }
+            if native || target.offers.is_empty() && !target.x11 {
+                // The app that it is from does the rest.
+                if native {
+                    x11::drag::let_go(agent);
+                }
+                agent.send(&Request::DragEnd { serial, action });
+                return;
             }
             agent.drags.dropped = Some(drag);
         }
@@ -234,7 +284,7 @@ fn dropped(agent: &mut Agent) {
 /// The X11 app under the drag says what it would do.
 pub fn x11_answered(agent: &mut Agent, action: Actions) {
     let Some(mut drag) = agent.drags.now.take() else { return };
-    if let Some(target) = drag.target.as_mut().filter(|target| target.x11) {
+    if let Some(target) = drag.target.as_mut().filter(|target| target.x11 && !target.native) {
         // It does not say which type it would take.
         target.kind = drag.types.first().filter(|_| !action.is_empty()).cloned();
         target.action = action;
@@ -254,9 +304,17 @@ pub fn x11_ended(agent: &mut Agent, action: Actions) {
 /// An X11 app fetches what is dragged.
 pub fn x11_fetches(agent: &mut Agent, kind: &str, pipe: Pipe) {
     let drag = agent.drags.dropped.as_ref().or(agent.drags.now.as_ref());
-    match drag.map(|drag| drag.serial) {
-        Some(serial) => exchange::fetch(agent, Selection::Drag, kind, pipe, Origin::Host(serial)),
+    match drag.map(|drag| (drag.own, drag.serial)) {
+        Some(of) => fetch(agent, of, kind, pipe),
         None => pipe.cut_off(),
+    }
+}
+
+/// Fetches what is dragged, from the app of the guest that drags it or from the host.
+fn fetch(agent: &mut Agent, of: (Option<u64>, u64), kind: &str, pipe: Pipe) {
+    match of {
+        (Some(own), _) => out::give(agent, own, kind, pipe),
+        (None, serial) => exchange::fetch(agent, Selection::Drag, kind, pipe, Origin::Host(serial)),
     }
 }
 
@@ -329,11 +387,11 @@ impl Dispatch<WlDataOffer, OfferOf> for Agent {
             }
             wl_data_offer::Request::Receive { mime_type, fd } if over || taken => {
                 let drag = if over { &agent.drags.now } else { &agent.drags.dropped };
-                let Some(serial) = drag.as_ref().map(|drag| drag.serial) else { return };
+                let Some(from) = drag.as_ref().map(|drag| (drag.own, drag.serial)) else { return };
                 match Pipe::foreign(fd) {
                     Ok(pipe) => {
                         let kind = kinds::meant(&mime_type).to_owned();
-                        exchange::fetch(agent, Selection::Drag, &kind, pipe, Origin::Host(serial));
+                        fetch(agent, from, &kind, pipe);
                     }
                     Err(error) => tracing::debug!(%error, "an app takes what is dropped into no pipe"),
                 }

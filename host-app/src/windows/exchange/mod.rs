@@ -6,7 +6,9 @@
 //!                                                                 the agent opens the stream with the ticket's id <----------------------'
 //! ```
 //! Where the user is to be asked, the names of types go to the guest while one of its windows has the focus, and data after the answer;
-//! what the guest copied takes nothing's place on the desktop before.
+//! what the guest copied takes nothing's place on the desktop before. Drags are in [`drags`].
+
+mod drags;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -19,11 +21,12 @@ use inlay_exchange::transfer::Transfer;
 use inlay_protocol::connection::Connection;
 use inlay_protocol::display::{Event, SurfaceId};
 use inlay_protocol::limits;
-use inlay_protocol::selection::{Actions, Drag, Offer, Selection};
+use inlay_protocol::selection::{Actions, Offer, Selection};
 
+use self::drags::{Carried, Dragging};
 use super::dialogs::Dialogs;
 use super::gate::{Answer, Gate, Pass};
-use super::presenter::{Dragged, Presenter, Selections};
+use super::presenter::{Presenter, Selections};
 use crate::files::lists::FileLists;
 use crate::permissions::{Kind, Resource, Way};
 
@@ -101,20 +104,6 @@ struct Waiting {
     kind: String,
 }
 
-/// Where something is that is dragged over windows of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Dragging {
-    /// Nowhere, or where it may not be dropped.
-    #[default]
-    Nothing,
-    /// Over a window.
-    Over,
-    /// Dropped: the user is asked.
-    Waits,
-    /// Dropped: the app fetches it.
-    Dropped,
-}
-
 /// What of the desktop is needed.
 #[derive(Debug)]
 pub struct Outside<'a> {
@@ -144,7 +133,10 @@ pub struct Exchange {
     desktop: [Desktop; Selection::COUNT],
     guest: [Guest; Selection::COUNT],
     waiting: Vec<Waiting>,
+    /// What is dragged over windows of the machine.
     drag: Dragging,
+    /// What an app of the guest drags.
+    carried: Option<Carried>,
     tickets: Vec<Ticket>,
     streams: Vec<(Connection, Moving)>,
 }
@@ -166,6 +158,7 @@ impl Exchange {
             guest: Default::default(),
             waiting: Vec::new(),
             drag: Dragging::Nothing,
+            carried: None,
             tickets: Vec::new(),
             streams: Vec::new(),
         }
@@ -183,6 +176,13 @@ impl Exchange {
         self.lists.clone().filter(|_| !self.local && kinds::is_files(kind))
     }
 
+    /// Where what comes out of the guest is to be written, for an app's pipe.
+    fn outward(&self, kind: &str, pipe: Pipe) -> Option<Pipe> {
+        let Some(lists) = self.translator(kind) else { return Some(pipe) };
+        let outward = lists.out_of_guest(kind, pipe);
+        outward.inspect_err(|error| tracing::warn!(%error, "a list of files is not given")).ok()
+    }
+
     /// An agent is there: what it is to know.
     pub fn greet(&mut self) -> Vec<Event> {
         self.desktop.iter_mut().for_each(|desktop| desktop.told.clear());
@@ -196,7 +196,10 @@ impl Exchange {
         self.waiting.clear();
         self.gate.forget();
         self.focused = false;
-        let dropped = [Dragging::Waits, Dragging::Dropped].contains(&std::mem::take(&mut self.drag));
+        if self.carried.take().is_some() {
+            presenter.cancel_drag();
+        }
+        let dropped = matches!(self.drag, Dragging::Waits(_) | Dragging::Dropped(_));
         self.drag_is_over();
         if dropped {
             presenter.end_drag(Actions::NONE);
@@ -255,11 +258,9 @@ impl Exchange {
                 (desktop.copy, desktop.types) = (self.copies, types);
                 if agent { self.tell() } else { Vec::new() }
             }
-            // Nothing is dragged out of the guest.
-            News::Wanted { selection: Selection::Drag, pipe, .. } => {
-                pipe.cut_off();
-                Vec::new()
-            }
+            News::Wanted { selection: Selection::Drag, kind, pipe } => self.carried_is_wanted(kind, pipe),
+            // Told by the session ([`Exchange::carried`]).
+            News::Drag { .. } => Vec::new(),
             News::Wanted { selection, kind, pipe } => {
                 let Guest { serial, copy, shown, .. } = &self.guest[selection.index()];
                 let (serial, copy, resource) = (*serial, *copy, resource(Way::Out, &kind));
@@ -268,16 +269,7 @@ impl Exchange {
                     pipe.cut_off();
                     return Vec::new();
                 }
-                let pipe = match self.translator(&kind) {
-                    Some(lists) => match lists.out_of_guest(&kind, pipe) {
-                        Ok(pipe) => pipe,
-                        Err(error) => {
-                            tracing::warn!(%error, "a list of files is not given");
-                            return Vec::new();
-                        }
-                    },
-                    None => pipe,
-                };
+                let Some(pipe) = self.outward(&kind, pipe) else { return Vec::new() };
                 let moving = Moving { transfer: Transfer::take(pipe), resource, of: copy };
                 let stream = self.expect(moving);
                 stream.map(|stream| Event::Fetch { stream, selection, serial, kind }).into_iter().collect()
@@ -370,7 +362,7 @@ impl Exchange {
             Selection::Clipboard | Selection::Primary => resource(Way::In, kind),
         };
         let dragged =
-            *selection != Selection::Drag || [Dragging::Over, Dragging::Dropped].contains(&self.drag);
+            *selection != Selection::Drag || matches!(self.drag, Dragging::Over | Dragging::Dropped(_));
         let may = dragged && self.is_current(waiting) && self.gate.pass(resource, copy) == Pass::Yes;
         let stream = selections.filter(|_| may).and_then(|selections| {
             let (read, write) = Pipe::pair().ok()?;
@@ -386,103 +378,6 @@ impl Exchange {
         Event::Stream { transfer: *transfer, stream }
     }
 
-    /// Something is dragged over a window of the machine: what the agent is to know.
-    pub fn dragged(&mut self, dragged: Dragged, outside: &mut Outside<'_>) -> Option<Drag> {
-        let slot = Selection::Drag.index();
-        match dragged {
-            Dragged::Enter { window, x, y, types, actions } => {
-                let types = self.crossing(types);
-                self.serial += 1;
-                self.copies += 1;
-                let desktop = &mut self.desktop[slot];
-                desktop.copy = self.copies;
-                (desktop.serial, desktop.told, desktop.types) = (self.serial, types.clone(), types.clone());
-                self.drag = Dragging::Over;
-                if self.gate.pass(Resource::Drop(Way::In), desktop.copy) == Pass::No || types.is_empty() {
-                    outside.presenter.answer_drag(None, Actions::NONE);
-                    self.drag_is_over();
-                    return None;
-                }
-                Some(Drag::Enter { surface: window, x, y, serial: self.serial, types, actions })
-            }
-            Dragged::Motion { time_ms, x, y } if self.drag == Dragging::Over => {
-                Some(Drag::Motion { time_ms, x, y })
-            }
-            Dragged::Leave if self.drag == Dragging::Over => {
-                self.drag_is_over();
-                Some(Drag::Leave)
-            }
-            Dragged::Drop if self.drag == Dragging::Over => {
-                self.drag = Dragging::Waits;
-                let copy = self.desktop[slot].copy;
-                if self.gate.pass(Resource::Drop(Way::In), copy) == Pass::Ask {
-                    self.ask(Resource::Drop(Way::In), copy, outside);
-                    if self
-                        .gate
-                        .open()
-                        .is_some_and(|q| (q.resource, q.serial) == (Resource::Drop(Way::In), copy))
-                    {
-                        return None;
-                    }
-                }
-                match self.drop_if_permitted(outside) {
-                    Some(Event::Drag(drag)) => Some(drag),
-                    _ => None,
-                }
-            }
-            Dragged::Motion { .. } | Dragged::Leave => None,
-            Dragged::Drop => {
-                outside.presenter.end_drag(Actions::NONE);
-                None
-            }
-        }
-    }
-
-    /// Lets go what was dropped, or takes it away from the app that was under it.
-    fn drop_if_permitted(&mut self, outside: &mut Outside<'_>) -> Option<Event> {
-        if self.drag != Dragging::Waits {
-            return None;
-        }
-        let copy = self.desktop[Selection::Drag.index()].copy;
-        if self.gate.pass(Resource::Drop(Way::In), copy) == Pass::Yes {
-            self.drag = Dragging::Dropped;
-            return Some(Event::Drag(Drag::Drop));
-        }
-        self.drag_is_over();
-        outside.presenter.end_drag(Actions::NONE);
-        Some(Event::Drag(Drag::Leave))
-    }
-
-    /// Nothing of it can be had any more.
-    fn drag_is_over(&mut self) {
-        self.drag = Dragging::Nothing;
-        let desktop = &mut self.desktop[Selection::Drag.index()];
-        (desktop.types, desktop.told) = (Vec::new(), Vec::new());
-    }
-
-    /// What the guest's app under the drag would do.
-    pub fn drag_answered(
-        &mut self,
-        serial: u64,
-        kind: Option<&str>,
-        action: Actions,
-        presenter: &mut dyn Presenter,
-    ) {
-        let Desktop { serial: now, types, .. } = &self.desktop[Selection::Drag.index()];
-        let known = kind.filter(|kind| types.iter().any(|t| t == kind));
-        if self.drag == Dragging::Over && *now == serial {
-            presenter.answer_drag(known, if known.is_some() { action } else { Actions::NONE });
-        }
-    }
-
-    /// What became of what was dropped.
-    pub fn drag_ended(&mut self, serial: u64, action: Actions, presenter: &mut dyn Presenter) {
-        if self.drag == Dragging::Dropped && self.desktop[Selection::Drag.index()].serial == serial {
-            self.drag_is_over();
-            presenter.end_drag(action);
-        }
-    }
-
     /// Asks the user, if somebody looks at the machine at all.
     fn ask(&mut self, resource: Resource, of: u64, outside: &mut Outside<'_>) {
         let Some((window, app)) = &outside.focus else { return };
@@ -495,7 +390,10 @@ impl Exchange {
             Resource::Clipboard(Way::Out, kind) => {
                 format!("\"{app}\" of {machine} wants to copy {} to your clipboard.", kind.words())
             }
-            Resource::Drop(_) => format!("\"{app}\" of {machine} is to get what you dropped on it."),
+            Resource::Drop(Way::In) => format!("\"{app}\" of {machine} is to get what you dropped on it."),
+            Resource::Drop(Way::Out) => {
+                format!("\"{app}\" of {machine} is to give what you dragged out of it to another app.")
+            }
         };
         outside.dialogs.permit(question.number, &text, *window);
     }
@@ -507,8 +405,10 @@ impl Exchange {
             // It may have copied again meanwhile: that is what the user sees.
             self.gate.grant(question.resource, self.guest[Selection::Clipboard.index()].copy);
         }
-        if question.resource == Resource::Drop(Way::In) {
-            return self.drop_if_permitted(outside).into_iter().collect();
+        match question.resource {
+            Resource::Drop(Way::In) => return self.drop_if_permitted(outside).into_iter().collect(),
+            Resource::Drop(Way::Out) => return self.give_if_permitted(),
+            Resource::Clipboard(..) => {}
         }
         let about = |waiting: &mut Waiting| resource(Way::In, &waiting.kind) == question.resource;
         let served: Vec<Waiting> = self.waiting.extract_if(.., about).collect();
@@ -571,7 +471,8 @@ impl Exchange {
                 self.guest[selection.index()].tell(selection, selections);
             }
         }
-        let events = if self.gate.turn() { self.reconsider(presenter) } else { Vec::new() };
+        let mut events = if self.gate.turn() { self.reconsider(presenter) } else { Vec::new() };
+        events.extend(self.give_drags_up(now, presenter));
         self.tickets.retain(|t| t.until > now);
         self.streams.retain_mut(|(connection, moving)| match moving.transfer.turn(connection) {
             Ok(over) => !over,
@@ -596,6 +497,7 @@ impl Exchange {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let tickets = self.tickets.iter().map(|t| t.until).chain(self.guest.iter().filter_map(Guest::due));
+        let tickets = tickets.chain(self.drags_due());
         tickets.chain(self.streams.iter().map(|(_, moving)| moving.transfer.due())).min()
     }
 }
