@@ -11,6 +11,7 @@ use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
 use inlay_vmm_core::virtio::Device;
 
 use super::super::MachineError;
+use super::super::door::chain;
 use super::super::guest::{Ended, Guest};
 use super::files::FileServer;
 use super::network::{Passt, mac};
@@ -37,7 +38,10 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         super::vsock(sockets)?,
     ];
     if files.is_some() {
-        devices.push(Box::new(FileServer::device(sockets)?));
+        match FileServer::device(sockets) {
+            Ok(device) => devices.push(Box::new(device)),
+            Err(error) => tracing::warn!(error = %chain(&error), "the guest has no shared folders"),
+        }
     }
     let (card, network) = network(&config.network, mac(name), &serial_log)?;
     devices.extend(card);
