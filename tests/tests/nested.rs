@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
+use common::folders::folders;
 use common::machine::{BOOT, Machine, apps, copies, pixels, stops};
 use common::{Xvfb, nested, within};
 
@@ -30,6 +31,7 @@ fn apps_pixels_processors_network_and_pause_on_our_engine() {
     assert_eq!(features.chars().nth(5), Some('1'), "{features}");
     apps(&machine, &xvfb);
     copies(&machine, &xvfb);
+    folders(&machine);
     network(&machine);
     pause(&machine);
     pixels(&machine);

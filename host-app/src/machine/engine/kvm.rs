@@ -11,7 +11,6 @@ use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
 use inlay_vmm_core::virtio::Device;
 
 use super::super::MachineError;
-use super::super::door::chain;
 use super::super::guest::{Ended, Guest};
 use super::files::FileServer;
 use super::network::{Passt, mac};
@@ -38,10 +37,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         super::vsock(sockets)?,
     ];
     if files.is_some() {
-        match FileServer::device(sockets) {
-            Ok(device) => devices.push(Box::new(device)),
-            Err(error) => tracing::warn!(error = %chain(&error), "the guest has no shared folders"),
-        }
+        devices.push(Box::new(FileServer::device(sockets)?));
     }
     let (card, network) = network(&config.network, mac(name), &serial_log)?;
     devices.extend(card);
