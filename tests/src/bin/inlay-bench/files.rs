@@ -3,18 +3,15 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use inlay_tests::nested::image::Kernel;
 use inlay_tests::tool;
 
 use super::local::program;
-use super::small::Helper;
+use super::small::{Helper, run_to_its_end};
 use super::{median, say};
 
-/// Under emulation.
-const TIME: Duration = Duration::from_secs(300);
 const INIT: &str = "
 echo > /dev/ttyS0
 mkdir /mnt
@@ -111,18 +108,7 @@ impl Guest {
         qemu.arg("-serial").arg(format!("file:{}", serial.display()));
         qemu.arg("-chardev").arg(format!("socket,id=fs,path={}", files.display()));
         qemu.args(["-device", "vhost-user-fs-pci,tag=inlay,chardev=fs,queue-size=1024"]);
-        let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot start qemu-system-x86_64")?;
-        let end = std::time::Instant::now() + TIME;
-        while std::time::Instant::now() < end {
-            if let Some(status) = child.try_wait()? {
-                ensure!(status.success(), "QEMU: {status}");
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        bail!("the guest does not end")
+        run_to_its_end(&mut qemu)
     }
 }
 

@@ -163,17 +163,25 @@ impl Guest {
             qemu.arg("-chardev").arg(format!("socket,id={id},path={}", socket.display()));
             qemu.args(["-device", &format!("{device},chardev={id}")]);
         }
-        let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot start qemu-system-x86_64")?;
-        let end = std::time::Instant::now() + TIME;
-        while std::time::Instant::now() < end {
-            if let Some(status) = child.try_wait()? {
-                ensure!(status.success(), "QEMU: {status}");
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        bail!("QEMU's guest does not end")
+        run_to_its_end(&mut qemu)
     }
+}
+
+/// Runs a QEMU until its guest is off.
+///
+/// # Errors
+/// It cannot be started, fails, or does not end in time.
+pub fn run_to_its_end(qemu: &mut Command) -> Result<()> {
+    let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot start qemu-system-x86_64")?;
+    let end = std::time::Instant::now() + TIME;
+    while std::time::Instant::now() < end {
+        if let Some(status) = child.try_wait()? {
+            ensure!(status.success(), "QEMU: {status}");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    bail!("QEMU's guest does not end")
 }
