@@ -36,6 +36,21 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// What a URI names.
+    #[must_use]
+    pub fn of_uri(uri: &[u8]) -> Self {
+        entry(uri)
+    }
+
+    /// The URI that names it.
+    #[must_use]
+    pub fn to_uri(&self) -> Vec<u8> {
+        match self {
+            Self::File(path) => uri(path),
+            Self::Uri(uri) => uri.clone(),
+        }
+    }
+
     /// Whether it means the same on every system: a place on the network. All else (`file:` in any spelling, a bare path) might be read as a
     /// file of the system where it comes to.
     #[must_use]
@@ -79,10 +94,7 @@ impl FileList {
     /// Writes it as this type.
     #[must_use]
     pub fn format(&self, kind: &str) -> Vec<u8> {
-        let uris = self.entries.iter().map(|entry| match entry {
-            Entry::File(path) => uri(path),
-            Entry::Uri(uri) => uri.clone(),
-        });
+        let uris = self.entries.iter().map(Entry::to_uri);
         if MANAGERS.contains(&kind) {
             let first = if self.cut { b"cut".to_vec() } else { b"copy".to_vec() };
             return std::iter::once(first).chain(uris).collect::<Vec<_>>().join(&b'\n');

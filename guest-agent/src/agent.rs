@@ -15,6 +15,7 @@ use smithay::reexports::calloop::LoopHandle;
 use smithay::reexports::wayland_server::DisplayHandle;
 
 use crate::apps::Apps;
+use crate::catalogue::Catalogue;
 use crate::channel::{Address, Link, LinkError};
 use crate::cursor::{self, CursorState};
 use crate::drag::{self, Drags};
@@ -102,6 +103,8 @@ pub struct Agent {
     pub control: Link,
     /// Programs that were started.
     pub apps: Apps,
+    /// Apps that could be started.
+    pub catalogue: Catalogue,
     /// X11 apps.
     pub x11: X11,
     /// What is copied and pasted.
@@ -150,6 +153,7 @@ impl Agent {
             display: Link::new(Role::Display, settings.display.clone(), capabilities),
             control: Link::new(Role::Control, settings.control.clone(), Capabilities::default()),
             apps: Apps::default(),
+            catalogue: Catalogue::default(),
             x11,
             exchange: Exchange::default(),
             drags: Drags::default(),

@@ -4,6 +4,7 @@ use inlay_protocol::control::{Command, Exit, Report};
 use rustix::process::Signal;
 
 use crate::agent::{Agent, End};
+use crate::catalogue::{self, Ask, Open};
 use crate::{apps, exchange, exec};
 
 /// The session is up: says who the guest is, then what still runs.
@@ -43,6 +44,11 @@ pub fn handle(agent: &mut Agent, command: Command) {
         },
         Command::PowerOff => power_off(agent),
         Command::KeepCopied(bytes) => exchange::keep_up_to(agent, bytes),
+        Command::ListApps { locale } => catalogue::ask(agent, Ask::List(locale)),
+        Command::DescribeApp(id) => catalogue::ask(agent, Ask::Describe(id)),
+        Command::Open { id, app, action, uris, env } => {
+            catalogue::ask(agent, Ask::Open(Open { id, app, action, uris, env }));
+        }
         Command::Ping(number) => agent.report(&Report::Pong(number)),
     }
 }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod apps;
+mod catalogue;
 mod channel;
 mod control;
 mod cursor;
@@ -81,6 +82,12 @@ enum PoolChoice {
 }
 
 fn main() -> ExitCode {
+    // Before all else: this process reads what is hostile, and is none of an agent.
+    let mut words = std::env::args();
+    if words.nth(1).as_deref() == Some(catalogue::icons::RENDER) {
+        let drawn = catalogue::icons::render_main(&words.next().unwrap_or_default());
+        return if drawn.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("INLAY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,smithay=warn"));

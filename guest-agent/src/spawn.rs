@@ -143,6 +143,13 @@ fn search_path(program: &Program) -> OsString {
     given.or_else(|| std::env::var_os("PATH")).unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
+/// Whether apps would find this program.
+pub fn is_there(name: &str) -> bool {
+    let program = Program::default();
+    let place = directory(&program);
+    place.and_then(|place| find(name, &place, search_path(&program).as_bytes())).is_ok()
+}
+
 /// The file of a program, as execvp(3) would find it.
 fn find(name: &str, directory: &Path, path: &[u8]) -> Result<PathBuf, LaunchError> {
     let executable = |file: &Path| {

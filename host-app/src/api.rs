@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   Status -> Status          Ready -> Progress* -> Done | Failed
-//!   Launch -> Launched [-> Exited, when asked to wait] | Failed
+//!   Launch, Open -> Launched [-> Exited, when asked to wait] | Failed
 //!   Exec -> Stream (with the socket: the command line then speaks to the agent itself) | Failed
 //!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Windows -> Done | Failed
 //! ```
@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use inlay_protocol::catalogue;
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::control::{Exit, LaunchError, Program, TerminalSize};
 use inlay_protocol::framing::{Invalid, Message};
@@ -90,6 +91,19 @@ pub enum Request {
     Launch {
         /// What.
         program: Program,
+        /// Whether to tell its end too.
+        wait: bool,
+        /// Where its windows shall be.
+        display: Display,
+    },
+    /// Open an app as its desktop file says.
+    Open {
+        /// Its id, without `.desktop`.
+        app: String,
+        /// One of its actions.
+        action: Option<String>,
+        /// Files (as the guest finds them) and links to open with it.
+        uris: Vec<String>,
         /// Whether to tell its end too.
         wait: bool,
         /// Where its windows shall be.
@@ -195,6 +209,7 @@ impl Message for Request {
     fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
+            Self::Open { app, action, uris, .. } => catalogue::check_open(app, action.as_ref(), uris),
             Self::Signal(signal) => Invalid::unless((1..=64).contains(signal), "signal"),
             Self::Status | Self::Ready(_) | Self::Stop { .. } | Self::Pause | Self::Resume => Ok(()),
         }

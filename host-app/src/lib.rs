@@ -1,9 +1,11 @@
 //! Inlay's host side: machines, their windows, and what the command line does with them.
 
 pub mod api;
+pub mod apps;
 pub mod cli;
 pub mod config;
 pub mod create;
+pub mod dock;
 pub mod doctor;
 pub mod files;
 pub mod local;

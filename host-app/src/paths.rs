@@ -113,6 +113,8 @@ pub struct Folders {
     config: PathBuf,
     data: PathBuf,
     runtime: PathBuf,
+    user_config: PathBuf,
+    user_data: PathBuf,
 }
 
 impl Folders {
@@ -121,9 +123,10 @@ impl Folders {
     /// # Errors
     /// No home, or a runtime folder whose sockets would have too long names.
     pub fn from_env() -> Result<Self, PathError> {
-        let config = xdg("XDG_CONFIG_HOME", ".config")?.join("inlay");
-        let data = xdg("XDG_DATA_HOME", ".local/share")?.join("inlay");
-        Self { config, data, runtime: runtime_base() }.checked()
+        let user_config = xdg("XDG_CONFIG_HOME", ".config")?;
+        let user_data = xdg("XDG_DATA_HOME", ".local/share")?;
+        let (config, data) = (user_config.join("inlay"), user_data.join("inlay"));
+        Self { config, data, runtime: runtime_base(), user_config, user_data }.checked()
     }
 
     /// Everything below one folder, for tests.
@@ -131,12 +134,26 @@ impl Folders {
     /// # Errors
     /// Sockets in it would have too long names.
     pub fn below(root: &Path) -> Result<Self, PathError> {
-        Self { config: root.join("config"), data: root.join("data"), runtime: root.join("run") }.checked()
+        let [config, data, runtime] = ["config", "data", "run"].map(|name| root.join(name));
+        let (user_config, user_data) = (root.join("user-config"), root.join("user-data"));
+        Self { config, data, runtime, user_config, user_data }.checked()
     }
 
     fn checked(self) -> Result<Self, PathError> {
         let longest = self.runtime.as_os_str().len() + 1 + 31 + SOCKET_NAME_ROOM;
         if longest > SOCKET_PATH_MAX { Err(PathError::TooLong(self.runtime)) } else { Ok(self) }
+    }
+
+    /// Where the user's programs keep their configurations.
+    #[must_use]
+    pub fn user_config(&self) -> &Path {
+        &self.user_config
+    }
+
+    /// Where the user's programs keep their data: desktop files and icons among it.
+    #[must_use]
+    pub fn user_data(&self) -> &Path {
+        &self.user_data
     }
 
     /// Where every machine has a folder, and the bases are.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::{self, App, Listed};
 use crate::framing::{Invalid, Message};
 use crate::limits;
 
@@ -84,6 +85,9 @@ pub enum LaunchError {
     /// Anything else, in the guest's words.
     #[error("{0}")]
     Other(String),
+    /// No desktop file of that id, or one that is not for menus.
+    #[error("no such app: {0}")]
+    NoApp(String),
 }
 
 /// From the machine process to the agent.
@@ -120,6 +124,26 @@ pub enum Command {
     Ping(u64),
     /// Bytes of what was copied that are kept when its app ends; 0 keeps nothing.
     KeepCopied(u64),
+    /// Asks for the apps that the guest has, now and whenever that changes ([`crate::catalogue`]).
+    ListApps {
+        /// Language, and country or more, of the host's user, as in `LANG`; empty for none.
+        locale: String,
+    },
+    /// Asks for all of one app.
+    DescribeApp(String),
+    /// Opens an app as its desktop file says; its reports are those of a launch.
+    Open {
+        /// Given by the host, named in the reports.
+        id: u64,
+        /// Which.
+        app: String,
+        /// One of its actions.
+        action: Option<String>,
+        /// Files (as the guest finds them) and links to open with it.
+        uris: Vec<String>,
+        /// Environment entries added to those of the session.
+        env: Vec<(String, String)>,
+    },
 }
 
 /// From the agent to the machine process.
@@ -157,6 +181,18 @@ pub enum Report {
     PoweringOff,
     /// Switching off is not possible.
     PowerOffFailed(String),
+    /// The apps that there are.
+    Apps(Vec<Listed>),
+    /// All of one app.
+    App(Box<App>),
+    /// There is no such app (any more).
+    NoApp(String),
+}
+
+/// Whether this can be a locale as desktop files name them: `lang_COUNTRY.ENCODING@MODIFIER`, or nothing.
+fn is_locale(locale: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@-".contains(&byte);
+    locale.len() <= 64 && locale.bytes().all(plain)
 }
 
 impl Message for Command {
@@ -165,6 +201,12 @@ impl Message for Command {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
             Self::Signal { signal, .. } => Invalid::unless((1..=64).contains(signal), "signal"),
             Self::PowerOff | Self::Ping(_) | Self::KeepCopied(_) => Ok(()),
+            Self::ListApps { locale } => Invalid::unless(is_locale(locale), "locale"),
+            Self::DescribeApp(app) => catalogue::check_open(app, None, &[]),
+            Self::Open { app, action, uris, env, .. } => {
+                catalogue::check_open(app, action.as_ref(), uris)?;
+                Program { argv: vec![app.clone()], env: env.clone(), directory: None }.check()
+            }
         }
     }
 }
@@ -178,9 +220,13 @@ impl Message for Report {
                 LaunchError::NotFound(text)
                 | LaunchError::NotExecutable(text)
                 | LaunchError::Directory(text)
-                | LaunchError::Other(text) => short(text),
+                | LaunchError::Other(text)
+                | LaunchError::NoApp(text) => short(text),
             },
             Self::Launched { .. } | Self::Exited { .. } | Self::Pong(_) | Self::PoweringOff => Ok(()),
+            Self::Apps(apps) => catalogue::check_list(apps),
+            Self::App(app) => app.check(),
+            Self::NoApp(id) => catalogue::check_open(id, None, &[]),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! app. Everything here is decoded from a peer that may be hostile: lengths are checked before anything is allocated, and
 //! [`framing::Message::check`] holds the limits that the types cannot.
 
+pub mod catalogue;
 pub mod connection;
 pub mod control;
 pub mod display;

@@ -57,3 +57,11 @@ pub const TYPE: usize = 256;
 pub const TRANSFERS: usize = 32;
 /// Page runs of one resource.
 pub const PAGE_RUNS: usize = 300_000;
+/// Apps of a guest that are listed.
+pub const APPS: usize = 2048;
+/// Categories, types and classes of one app together.
+pub const APP_WORDS: usize = 1024;
+/// Further things that one app does.
+pub const APP_ACTIONS: usize = 32;
+/// Bytes of one icon file of an app.
+pub const APP_ICON: usize = 96 * 1024;

@@ -33,7 +33,7 @@ pub(super) fn exec(args: ExecArgs) -> anyhow::Result<ExitCode> {
     let begin = BeginArgs { headless: false, timeout: limit, engine: None };
     let mut connected = power::connect_or_start(&folders, &name, &begin)?;
     // A command needs no display: windows stay where they are.
-    power::wait_ready(&mut connected.client, &name, Display::Any)?;
+    power::wait_ready(&mut connected.client, &name, Display::Any, &mut |_| {})?;
     let command = args.command.first().cloned().unwrap_or_default();
     let terminal = args.terminal.then(terminal_size);
     let env = match std::env::var("TERM") {

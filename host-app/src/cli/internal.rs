@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::power::{ERROR, LISTENING, RUNNING};
 use super::{GrantArgs, HoldArgs, LauncherArgs, MachineArgs, NameArg, WindowsArgs, resolve};
 use crate::api::Display;
+use crate::apps::Apps;
 use crate::files::{self, lists::FileLists};
 use crate::machine::windows::WindowCommand;
 use crate::machine::{self, MachineError, Options, Sockets, launcher};
@@ -75,8 +76,13 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
     };
     let lists =
         if args.local { None } else { Some(FileLists::new(Folders::from_env()?, args.label.parse()?)) };
+    let apps = match args.local {
+        true => None,
+        false => Some(Apps::of(&Folders::from_env()?.machine(&args.label.parse()?))),
+    };
     windows::run(&windows::Options {
         permissions,
+        apps,
         lists,
         border: args.border.colour(&args.label),
         name: args.label,

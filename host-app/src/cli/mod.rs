@@ -2,9 +2,11 @@
 //!
 //! Every failure ends in one line on standard error, `inlay: what: why`, and a status that is not 0.
 
+mod apps;
 mod exec;
 mod internal;
 mod machines;
+mod opening;
 mod permissions;
 mod picture;
 mod power;
@@ -68,6 +70,11 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// List the apps of a machine, as it told of them last
+    Apps(AppsArgs),
+    /// Show the apps of a machine in this host's menus and docks, or no longer
+    #[command(subcommand)]
+    Dock(DockCommand),
     /// List what a machine may exchange with this host, or change it; in effect at once
     Permissions(PermissionsArgs),
     /// Let a machine see folders of this host, in /media/host; in effect at once
@@ -160,6 +167,26 @@ enum ShareCommand {
 }
 
 #[derive(Debug, Args)]
+struct AppsArgs {
+    #[command(flatten)]
+    name: NameArg,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DockCommand {
+    /// Show them as they are now, and keep that so (as is done for every machine until its apps are removed)
+    Sync(NameArg),
+    /// Take them out, until `dock sync`
+    Remove(NameArg),
+    /// Internal: the machine's apps changed
+    #[command(hide = true)]
+    Refresh(NameArg),
+}
+
+#[derive(Debug, Args)]
 struct NameArg {
     /// The machine
     name: String,
@@ -212,13 +239,19 @@ struct RunArgs {
     /// With --local: a border around its windows and menus, "none", "auto" or a colour such as "#d93a2b"
     #[arg(long, value_name = "COLOUR", requires = "local")]
     border: Option<Border>,
+    /// One of the further things that the app does, as its entry in menus has them
+    #[arg(long, value_name = "ACTION", conflicts_with = "local")]
+    action: Option<String>,
+    /// Say in a window why it failed, as entries in menus do
+    #[arg(long, conflicts_with = "local")]
+    notify: bool,
     /// Wait until the app ends; its exit status becomes this command's
     #[arg(long)]
     wait: bool,
     /// The machine (with --local: the app)
     #[arg(value_name = "NAME")]
     first: String,
-    /// The app and its arguments
+    /// A program and its arguments; or an app (NAME.desktop, see `inlay apps`) and files or links to open with it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "APP")]
     rest: Vec<String>,
 }
@@ -347,6 +380,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Resume(name) => power::pause(&name, false),
         Command::List { json } => machines::list(json),
         Command::Delete { name, force } => machines::delete(&name, force),
+        Command::Apps(args) => apps::apps(&args),
+        Command::Dock(command) => apps::dock(&command),
         Command::Permissions(args) => permissions::permissions(&args),
         Command::Share(command) => share::share(&command),
         Command::Doctor => machines::doctor(),
@@ -368,7 +403,7 @@ fn failure_status(error: &anyhow::Error) -> ExitCode {
         _ => None,
     });
     match launch {
-        Some(LaunchError::NotFound(_)) => ExitCode::from(127),
+        Some(LaunchError::NotFound(_) | LaunchError::NoApp(_)) => ExitCode::from(127),
         Some(LaunchError::NotExecutable(_)) => ExitCode::from(126),
         _ => ExitCode::FAILURE,
     }

@@ -104,9 +104,17 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 }
 
 /// Waits until the agent serves, telling on a terminal what goes on.
-pub(super) fn wait_ready(client: &mut Client, name: &MachineName, display: Display) -> anyhow::Result<()> {
+pub(super) fn wait_ready(
+    client: &mut Client,
+    name: &MachineName,
+    display: Display,
+    told: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
     let mut progress = Progress::new(name);
-    let answer = client.ask(&Request::Ready(display), &mut |text| progress.tell(text));
+    let answer = client.ask(&Request::Ready(display), &mut |text| {
+        progress.tell(text);
+        told(text);
+    });
     drop(progress);
     answer.with_context(|| format!("the machine {name} is not ready"))?;
     Ok(())
@@ -154,7 +162,7 @@ pub(super) fn start(args: &StartArgs) -> anyhow::Result<ExitCode> {
         bail!("the machine {name} is running already");
     }
     let display = Display::from_env(args.begin.headless);
-    wait_ready(&mut connected.client, &name, display)?;
+    wait_ready(&mut connected.client, &name, display, &mut |_| {})?;
     say(&format!("{name} is ready after {:.1} s", begun.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
 }

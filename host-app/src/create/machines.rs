@@ -8,6 +8,7 @@ use super::interrupt::Interrupts;
 use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
 use crate::config::{Border, Config, ConfigError};
+use crate::dock;
 use crate::paths::{Folders, MachineName, MachinePaths};
 use crate::permissions::Permissions;
 
@@ -159,6 +160,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
     }
     remove_file_if_there(&folders.permissions(name))?;
     remove_file_if_there(&folders.shares(name))?;
+    dock::forget(folders, name).map_err(CreateError::io(folders.user_data()))?;
     remove_file_if_there(paths.config())?;
     remove_if_there(paths.runtime())
 }

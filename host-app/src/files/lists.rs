@@ -134,7 +134,7 @@ impl FileLists {
 }
 
 /// Where the guest finds a path of the host that is in a shared folder.
-fn shared(shares: &Shares, path: &Path) -> Option<PathBuf> {
+pub(super) fn shared(shares: &Shares, path: &Path) -> Option<PathBuf> {
     // The folder's true path, or another way there.
     let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
     shares.iter().find_map(|folder| {

@@ -9,6 +9,7 @@
 mod control;
 pub mod hold;
 pub mod lists;
+pub mod open;
 
 use std::io;
 use std::os::fd::BorrowedFd;

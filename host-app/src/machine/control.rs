@@ -130,11 +130,28 @@ impl Control {
     /// # Errors
     /// As [`Control::send`], and when too many run.
     pub fn launch(&mut self, program: Program) -> Result<u64, AskError> {
+        self.start(|id| Command::Launch { id, program })
+    }
+
+    /// Asks it to open an app of its catalogue; gives the id that its reports will name.
+    ///
+    /// # Errors
+    /// As [`Control::launch`].
+    pub fn open_app(
+        &mut self,
+        app: String,
+        action: Option<String>,
+        uris: Vec<String>,
+    ) -> Result<u64, AskError> {
+        self.start(|id| Command::Open { id, app, action, uris, env: Vec::new() })
+    }
+
+    fn start(&mut self, command: impl FnOnce(u64) -> Command) -> Result<u64, AskError> {
         if self.apps.len() >= APPS {
             return Err(AskError::TooMany);
         }
         let id = self.new_id();
-        self.send(&Command::Launch { id, program })?;
+        self.send(&command(id))?;
         self.apps.insert(id, App { pid: None, confirmed: true });
         Ok(id)
     }
@@ -204,7 +221,12 @@ impl Control {
                     self.apps.remove(&id);
                     events.push(AgentEvent::Report(report));
                 }
-                Report::Pong(_) | Report::PoweringOff | Report::PowerOffFailed(_) => {
+                Report::Pong(_)
+                | Report::PoweringOff
+                | Report::PowerOffFailed(_)
+                | Report::Apps(_)
+                | Report::App(_)
+                | Report::NoApp(_) => {
                     events.push(AgentEvent::Report(report));
                 }
             }

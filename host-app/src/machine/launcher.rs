@@ -5,7 +5,8 @@
 //!                              <-- Answer --
 //! ```
 //!
-//! All that can be asked of it is this machine's one window process, on a display that its variables name. It is started
+//! All that can be asked of it is this machine's one window process, on a display that its variables name, and that the host's menus
+//! show this machine's apps (`inlay dock`, which reads what the machine process stored, and checks it). It is started
 //! before the machine process is confined, and ends with it.
 
 use std::io;
@@ -35,6 +36,8 @@ enum Ask {
     Ended,
     /// End it.
     End,
+    /// Have the host's menus made anew.
+    Menus,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,7 +57,7 @@ impl Message for Ask {
                 let known = |(name, _): &(String, String)| Display::variables().contains(&name.as_str());
                 Invalid::unless(variables.iter().all(known), "display")
             }
-            Self::Start(_) | Self::Ended | Self::End => Ok(()),
+            Self::Start(_) | Self::Ended | Self::End | Self::Menus => Ok(()),
         }
     }
 }
@@ -124,6 +127,12 @@ impl Starter for Launcher {
             tracing::warn!(error = %chain(&error), "the launcher of the window process is gone");
         }
     }
+
+    fn menus_changed(&mut self) {
+        if let Err(error) = self.ask(&Ask::Menus) {
+            tracing::warn!(error = %chain(&error), "the host's menus do not show the guest's apps");
+        }
+    }
 }
 
 /// The launcher's own process: serves its standard input until that ends. Must be called on the main thread.
@@ -150,6 +159,10 @@ pub fn serve(command: WindowCommand) -> Result<(), ConnectionError> {
             Ask::Ended => (Answer::Ended(windows.ended()), Vec::new()),
             Ask::End => {
                 windows.end();
+                (Answer::Ended(None), Vec::new())
+            }
+            Ask::Menus => {
+                windows.menus_changed();
                 (Answer::Ended(None), Vec::new())
             }
         };

@@ -18,6 +18,7 @@
 //! `memory.sock` (window processes, hop 4), `vsock_5000` and `vsock_5002` (the agent; carried by the vsock device), and
 //! `vsock_5001`, on which the window process itself listens.
 
+pub mod catalogue;
 pub mod clients;
 pub mod control;
 pub mod door;

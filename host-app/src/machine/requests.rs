@@ -63,6 +63,13 @@ impl Running {
                 self.awaits(index, Doing::Launch { id, wait }, Some(PROGRAM_START));
                 Ok(())
             }
+            Request::Open { app, action, uris, wait, display } => {
+                self.may_start_programs()?;
+                self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
+                let id = self.control.open_app(app, action, uris).map_err(|error| cannot(&error))?;
+                self.awaits(index, Doing::Launch { id, wait }, Some(PROGRAM_START));
+                Ok(())
+            }
             Request::Exec { program, terminal } => self.exec(index, program, terminal),
             Request::Signal(signal) => {
                 if let Some(Doing::Exit { id }) = self.client(index).map(|client| client.doing)

@@ -9,6 +9,7 @@ use inlay_protocol::control::{Command, Report};
 use inlay_protocol::handshake::{Capabilities, Refusal, Role};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::catalogue::Catalogue;
 use super::clients::{Clients, Doing};
 use super::control::{AgentEvent, Control};
 use super::door::chain;
@@ -20,6 +21,7 @@ use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
 use crate::api::{self, Reply};
+use crate::apps::Apps;
 use crate::config::Config;
 use crate::paths::MachinePaths;
 use crate::process;
@@ -75,6 +77,7 @@ pub struct Running {
     pub(super) windows: WindowProcess,
     pub(super) clients: Option<Clients>,
     signals: Signals,
+    catalogue: Catalogue,
     /// Bytes of what apps copied that the agent is to keep.
     keep_copied: u64,
 }
@@ -115,7 +118,6 @@ impl Running {
         let paths = paths.clone();
         let keep_copied = u64::from(config.keep_copied) << 20;
         Ok(Self {
-            paths,
             phase,
             since: now,
             control,
@@ -124,6 +126,8 @@ impl Running {
             windows,
             clients: None,
             signals,
+            catalogue: Catalogue::new(Apps::of(&paths)),
+            paths,
             keep_copied,
         })
     }
@@ -218,6 +222,8 @@ impl Running {
                     tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
                 }
                 self.answer_where(|doing| doing == Doing::Ready, &Reply::Done);
+                let question = self.catalogue.begin();
+                self.ask_for_apps(Some(question));
             }
             AgentEvent::Lost(why) => {
                 tracing::warn!("the agent is gone: {why}");
@@ -246,7 +252,36 @@ impl Running {
                     tracing::warn!("neither can the power button: {error}");
                 }
             }
+            Report::Apps(list) => {
+                self.catalogue.listed(list);
+                self.more_apps();
+            }
+            Report::App(app) => {
+                self.catalogue.told(*app);
+                self.more_apps();
+            }
+            Report::NoApp(id) => {
+                self.catalogue.missing(&id);
+                self.more_apps();
+            }
             Report::Ready { .. } | Report::Pong(_) => {}
+        }
+    }
+
+    /// Goes on asking for the guest's apps; when all are known, the host's menus are made anew.
+    fn more_apps(&mut self) {
+        let question = self.catalogue.question();
+        self.ask_for_apps(question);
+        if self.catalogue.take_changed() {
+            self.windows.menus_changed();
+        }
+    }
+
+    fn ask_for_apps(&mut self, question: Option<Command>) {
+        if let Some(question) = question
+            && let Err(error) = self.control.send(&question)
+        {
+            tracing::warn!(error = %chain(&error), "the agent is not asked for apps");
         }
     }
 

@@ -91,6 +91,9 @@ pub trait Starter: std::fmt::Debug + Send {
 
     /// Ends it.
     fn end(&mut self);
+
+    /// Has the host's menus show the guest's apps as they are now.
+    fn menus_changed(&mut self);
 }
 
 /// Starts it as a child of this process.
@@ -134,6 +137,22 @@ impl Starter for Direct {
             let _ = child.wait();
         }
     }
+
+    fn menus_changed(&mut self) {
+        if let Err(error) = spawn_menus(&self.command) {
+            tracing::warn!(%error, "the host's menus do not show the guest's apps");
+        }
+    }
+}
+
+/// The process that makes menus anew; nobody waits for it.
+pub(super) fn spawn_menus(command: &WindowCommand) -> io::Result<()> {
+    let mut menus = Command::new(&command.program);
+    menus.args(["dock", "refresh"]).arg(&command.label).stdin(Stdio::null()).stdout(Stdio::null());
+    menus.stderr(File::options().create(true).append(true).open(&command.log)?);
+    let mut child = process::in_own_session(&mut menus).spawn()?;
+    std::thread::Builder::new().name("menus".into()).spawn(move || child.wait())?;
+    Ok(())
 }
 
 impl Drop for Direct {
@@ -226,6 +245,11 @@ impl WindowProcess {
         if self.retry.is_some_and(|retry| retry <= Instant::now()) {
             self.start();
         }
+    }
+
+    /// The guest's apps are others than before.
+    pub fn menus_changed(&mut self) {
+        self.starter.menus_changed();
     }
 
     /// Ends it for good.

@@ -55,6 +55,11 @@ pub enum ApiRequest {
     Uploads,
     /// The user starts an app: its window may take the focus. With what the launcher gave for that.
     Launched(Option<String>),
+    /// An app is being opened, which takes a while: a window says so, with this text. Said again, the text is another one. It goes with
+    /// whoever says so, unless [`ApiRequest::Opened`] follows.
+    Opening(String),
+    /// The app runs: its window will come, and take the place of that one.
+    Opened,
 }
 
 /// An open window.
@@ -106,6 +111,8 @@ pub enum ApiReply {
     Uploads(Vec<Upload>),
     /// It is noted.
     Done,
+    /// The user does not want the app any more that is being opened.
+    Cancelled,
     /// Why there is no answer.
     Failed(String),
 }
@@ -114,6 +121,7 @@ impl Message for ApiRequest {
     fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Picture(Selector::Text(text)) => Invalid::unless(text.len() <= limits::TITLE, "window"),
+            Self::Opening(text) => Invalid::unless(text.len() <= limits::TITLE, "text"),
             _ => Ok(()),
         }
     }

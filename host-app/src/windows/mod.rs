@@ -28,10 +28,12 @@ mod session;
 pub mod uploads;
 mod window;
 
+use crate::apps::Apps;
 use crate::files::lists::FileLists;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use presenter::Presenter;
 use presenter::framed::Framed;
@@ -71,6 +73,8 @@ pub struct Options {
     pub permissions: Option<PathBuf>,
     /// How lists of files cross, where host and guest have files of their own.
     pub lists: Option<FileLists>,
+    /// The guest's apps, where it has some of its own.
+    pub apps: Option<Apps>,
     /// The colour (red, green, blue) of a border around the guest's windows, if they are to have one.
     pub border: Option<[u8; 3]>,
 }
@@ -80,7 +84,47 @@ pub struct Options {
 /// # Errors
 /// When there is no display, no graphics driver, or a socket cannot be made; when the display goes away.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let (presenter, renderer): (Box<dyn Presenter>, _) = match options.screen {
+    let (presenter, renderer) = desktop(options.screen)?;
+    let presenter = match options.border {
+        Some(colour) => Box::new(Framed::new(presenter, colour)),
+        None => presenter,
+    };
+    event_loop::Loop::new(options, presenter, renderer)?.run()
+}
+
+/// Says something in a window, until the user has closed it: for a command that nobody sees otherwise.
+///
+/// # Errors
+/// There is no display.
+pub fn notice(text: &str) -> anyhow::Result<()> {
+    let (mut presenter, mut renderer) = desktop(Screen::Auto)?;
+    let mut dialogs = dialogs::Dialogs::default();
+    dialogs.say(text);
+    loop {
+        dialogs.turn(presenter.as_mut(), &mut renderer);
+        if dialogs.is_empty() {
+            return Ok(());
+        }
+        presenter.flush();
+        let events = presenter.dispatch().context("the display is gone")?;
+        if events.is_empty()
+            && let Some(fd) = presenter.fd()
+        {
+            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("poll"),
+            }
+        }
+        for event in events {
+            dialogs.take(event);
+        }
+    }
+}
+
+/// A desktop to show windows on, and the device that draws them.
+fn desktop(screen: Screen) -> anyhow::Result<(Box<dyn Presenter>, render::Renderer)> {
+    Ok(match screen {
         Screen::Headless => (Box::new(Headless::default()), render::Renderer::new(None)?),
         Screen::Wayland => wayland()?,
         Screen::Auto if is_set("WAYLAND_DISPLAY") => wayland()?,
@@ -91,12 +135,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             x11.allow_alpha(&renderer)?;
             (Box::new(Scaled::new(Box::new(x11))), renderer)
         }
-    };
-    let presenter = match options.border {
-        Some(colour) => Box::new(Framed::new(presenter, colour)),
-        None => presenter,
-    };
-    event_loop::Loop::new(options, presenter, renderer)?.run()
+    })
 }
 
 fn wayland() -> anyhow::Result<(Box<dyn Presenter>, render::Renderer)> {

@@ -264,7 +264,9 @@ pub fn popup_look(popup: &Popup, area: Rect) -> PopupLook {
 /// What runs without a machine is said to be of this one.
 const LOCAL: &str = "local";
 
-fn app_id(toplevel: &Toplevel) -> String {
+/// What a toplevel says that it is, cleaned for display.
+#[must_use]
+pub fn app_id(toplevel: &Toplevel) -> String {
     let id = clean(&toplevel.app_id, 128);
     if id.is_empty() { "app".to_owned() } else { id }
 }

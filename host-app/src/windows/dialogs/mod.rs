@@ -28,6 +28,10 @@ const WIDTH: u32 = 460;
 const LINE: usize = 52;
 /// What the buttons of a question about an app that hangs say; the first is what happens when it is closed.
 const FORCE: [&str; 2] = ["Wait", "Force it to close"];
+/// What the button of an app that is being opened says.
+const CANCEL: [&str; 1] = ["Cancel"];
+/// How long an app that runs may take until its window is there; then it may be one that has none.
+const NO_WINDOW: Duration = Duration::from_secs(20);
 /// What the buttons of a question about a permission say, and mean.
 const PERMIT: [(&str, Answer); 4] =
     [("No", Answer::No), ("Yes, once", Answer::Once), ("Always", Answer::Always), ("Never", Answer::Never)];
@@ -43,6 +47,8 @@ enum About {
     App(SurfaceId),
     /// Whether something may cross: the number of the question.
     Permission(u64),
+    /// An app that is being opened: the number of the opening.
+    Starting(u64),
 }
 
 impl About {
@@ -51,13 +57,14 @@ impl About {
             Self::Notice => Vec::new(),
             Self::App(_) => FORCE.to_vec(),
             Self::Permission(_) => PERMIT.map(|(text, _)| text).to_vec(),
+            Self::Starting(_) => CANCEL.to_vec(),
         }
     }
 
     /// What the desktop's other parts hear of the choice.
     fn answer(self, choice: usize) -> Option<HostEvent> {
         match self {
-            Self::Notice => None,
+            Self::Notice | Self::Starting(_) => None,
             Self::App(window) => Some(HostEvent::Answer { window, force: choice == 1 }),
             Self::Permission(question) => {
                 let answer = PERMIT.get(choice).map_or(Answer::No, |(_, answer)| *answer);
@@ -97,9 +104,73 @@ pub struct Dialogs {
     pointed: Option<SurfaceId>,
     focused: Option<SurfaceId>,
     last_notice: Option<Instant>,
+    openings: Vec<Opening>,
+    toplevels: usize,
+}
+
+/// An app that is being opened.
+#[derive(Debug)]
+struct Opening {
+    number: u64,
+    /// It runs: its window is waited for until then.
+    runs: Option<Instant>,
+    cancelled: bool,
 }
 
 impl Dialogs {
+    /// Says that an app is being opened, and how far that has come: until its window is there, or it is over in another way.
+    pub fn opening(&mut self, number: u64, text: &str) {
+        let about = About::Starting(number);
+        if let Some(dialog) = self.dialogs.iter_mut().find(|dialog| dialog.about == about) {
+            dialog.dirty |= dialog.text != text;
+            text.clone_into(&mut dialog.text);
+        } else if !self.openings.iter().any(|opening| opening.number == number) {
+            self.openings.push(Opening { number, runs: None, cancelled: false });
+            self.add(text, about, None);
+        }
+    }
+
+    /// It runs; its window will come.
+    pub fn opened(&mut self, number: u64) {
+        if let Some(opening) = self.openings.iter_mut().find(|opening| opening.number == number) {
+            opening.runs = Some(Instant::now() + NO_WINDOW);
+        }
+    }
+
+    /// Whoever opens it is gone; whether it runs or not.
+    pub fn opener_gone(&mut self, number: u64) {
+        let runs = |opening: &Opening| opening.runs.is_some();
+        if self.openings.iter().any(|opening| opening.number == number && !runs(opening)) {
+            self.end_opening(number);
+        }
+    }
+
+    /// Whether the user does not want it any more; asked once.
+    pub fn is_cancelled(&mut self, number: u64) -> bool {
+        let found = self.openings.iter_mut().find(|opening| opening.number == number);
+        found.is_some_and(|opening| std::mem::take(&mut opening.cancelled))
+    }
+
+    /// So many toplevels of the guest are open: with one more, what was being opened is there.
+    pub fn toplevels(&mut self, open: usize, now: Instant) {
+        let more = open > std::mem::replace(&mut self.toplevels, open);
+        let over = |opening: &&Opening| opening.runs.is_some_and(|until| more || until <= now);
+        for number in self.openings.iter().filter(over).map(|opening| opening.number).collect::<Vec<_>>() {
+            self.end_opening(number);
+        }
+    }
+
+    /// When to look again though nothing came.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.openings.iter().filter_map(|opening| opening.runs).min()
+    }
+
+    fn end_opening(&mut self, number: u64) {
+        self.openings.retain(|opening| opening.number != number);
+        self.take_back(About::Starting(number));
+    }
+
     /// Tells the user something that no window of the guest can say, in the place of what was told before: a guest must not
     /// cover the desktop with it.
     pub fn say(&mut self, text: &str) {
@@ -112,9 +183,15 @@ impl Dialogs {
         }
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.dialogs.is_empty()
+    }
+
     /// Asks the user whether the app of a toplevel is to be ended by force: [`HostEvent::Answer`] tells.
     pub fn ask(&mut self, window: SurfaceId, text: &str) {
-        if self.dialogs.iter().filter(|d| d.about != About::Notice).count() < QUESTIONS {
+        if self.dialogs.iter().filter(|d| matches!(d.about, About::App(_))).count() < QUESTIONS {
             self.stop(window);
             self.add(text, About::App(window), Some(window));
         }
@@ -269,6 +346,13 @@ impl Dialogs {
                 dialog.draw(painter, presenter, renderer);
             }
             answers.extend(dialog.ends.and_then(|choice| dialog.about.answer(choice)));
+            if let (Some(_), About::Starting(number)) = (dialog.ends, dialog.about) {
+                // One that runs already is not ended by this: its window comes all the same.
+                self.openings.retain(|opening| opening.number != number || opening.runs.is_none());
+                for opening in self.openings.iter_mut().filter(|opening| opening.number == number) {
+                    opening.cancelled = true;
+                }
+            }
         }
         let over = self.dialogs.extract_if(.., |dialog| dialog.ends.is_some());
         for dialog in over {
@@ -499,5 +583,44 @@ mod tests {
         assert_eq!(b.dialogs.take(HostEvent::Close { window }), None);
         b.turn();
         assert_eq!(b.dialogs.dialogs.len(), QUESTIONS - 1);
+    }
+
+    #[test]
+    fn an_opening_is_shown_until_its_window_is_there_and_can_be_cancelled() {
+        let mut bench = Bench::new();
+        bench.dialogs.opening(1, "Files");
+        bench.dialogs.opening(1, "Files, later");
+        bench.turn();
+        assert_eq!(bench.dialogs.dialogs.len(), 1);
+        // A window of another app is not awaited: this one does not run yet.
+        bench.dialogs.toplevels(1, Instant::now());
+        bench.turn();
+        assert_eq!(bench.dialogs.dialogs.len(), 1);
+        bench.dialogs.opened(1);
+        bench.dialogs.opener_gone(1);
+        bench.turn();
+        assert_eq!(bench.dialogs.dialogs.len(), 1, "the app runs: its window is awaited");
+        bench.dialogs.toplevels(2, Instant::now());
+        bench.turn();
+        assert!(bench.dialogs.dialogs.is_empty());
+        // One that shows nothing within its time; one whose opener ends.
+        bench.dialogs.opening(2, "Service");
+        bench.dialogs.opened(2);
+        assert!(bench.dialogs.due().is_some());
+        bench.dialogs.toplevels(2, Instant::now() + NO_WINDOW);
+        bench.dialogs.opening(3, "Nothing");
+        bench.dialogs.opener_gone(3);
+        bench.turn();
+        assert!(bench.dialogs.dialogs.is_empty() && bench.dialogs.due().is_none());
+        // The user does not want it.
+        bench.dialogs.opening(4, "Files");
+        bench.turn();
+        bench.seen();
+        assert!(!bench.dialogs.is_cancelled(4));
+        bench.click(40.0, 30.0);
+        assert!(bench.dialogs.is_cancelled(4) && !bench.dialogs.is_cancelled(4));
+        bench.dialogs.opening(4, "Files");
+        bench.turn();
+        assert!(bench.dialogs.dialogs.is_empty(), "it is not shown again");
     }
 }

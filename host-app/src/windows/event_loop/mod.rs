@@ -24,6 +24,7 @@ use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
 use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
+use crate::apps::Apps;
 use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
@@ -51,6 +52,8 @@ pub struct Loop {
     api_listener: UnixListener,
     strangers: Vec<Stranger>,
     askers: Vec<Asker>,
+    /// Tools that have asked so far.
+    asked: u64,
     session: Option<Session>,
     machine: Option<Connection>,
     memory: GuestMemory,
@@ -63,6 +66,7 @@ pub struct Loop {
     interval: Duration,
     received_before: u64,
     heap: Heap,
+    apps: Option<Apps>,
     /// The machine is being switched off.
     ending: bool,
 }
@@ -88,6 +92,7 @@ impl Loop {
             api_listener: listen(&options.api_socket)?,
             strangers: Vec::new(),
             askers: Vec::new(),
+            asked: 0,
             session: None,
             machine,
             memory: GuestMemory::default(),
@@ -105,6 +110,7 @@ impl Loop {
             interval: Duration::from_micros(16_667),
             received_before: 0,
             heap: Heap::default(),
+            apps: options.apps.clone(),
             ending: false,
         };
         this.read_interval();
@@ -147,6 +153,7 @@ impl Loop {
             self.agent_speaks();
             self.tick();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
+            self.dialogs.toplevels(open, Instant::now());
             if self.heap.windows(open, Instant::now()) {
                 self.renderer.give_back();
                 heap::give_back();
@@ -209,7 +216,9 @@ impl Loop {
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
         let asks = self.session.as_ref().and_then(Session::asks_at);
         let pasted = [self.exchange.due(), self.presenter.selections().and_then(|s| s.due())];
-        let all = [tick, hidden, more, hello, counters, asks, self.heap.due()].into_iter().chain(pasted);
+        let opening = self.dialogs.due();
+        let all =
+            [tick, hidden, more, hello, counters, asks, opening, self.heap.due()].into_iter().chain(pasted);
         all.flatten().min()
     }
 
@@ -221,7 +230,8 @@ impl Loop {
         }
         while let Some(connection) = accept(&self.api_listener)? {
             if self.askers.len() < TOOLS {
-                self.askers.push(Asker { connection, counters_until: None });
+                self.asked += 1;
+                self.askers.push(Asker { connection, counters_until: None, number: self.asked });
             }
         }
         Ok(())
@@ -350,6 +360,7 @@ impl Loop {
             memory: &self.memory,
             dialogs: &mut self.dialogs,
             exchange: &mut self.exchange,
+            apps: self.apps.as_ref(),
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Asker {
     pub connection: Connection,
     /// It waits for the agent's counters until then.
     pub counters_until: Option<Instant>,
+    /// Its own number.
+    pub number: u64,
 }
 
 impl Loop {
@@ -28,8 +30,9 @@ impl Loop {
     pub(super) fn answer(&mut self) {
         let mut staying = Vec::new();
         for mut asker in std::mem::take(&mut self.askers) {
-            if self.answer_one(&mut asker).is_ok() {
-                staying.push(asker);
+            match self.answer_one(&mut asker) {
+                Ok(()) => staying.push(asker),
+                Err(_) => self.dialogs.opener_gone(asker.number),
             }
         }
         self.askers = staying;
@@ -54,6 +57,11 @@ impl Loop {
                     self.presenter.expect_window(token);
                     asker.connection.queue(&ApiReply::Done)?;
                 }
+                ApiRequest::Opening(text) => self.dialogs.opening(asker.number, &text),
+                ApiRequest::Opened => {
+                    self.dialogs.opened(asker.number);
+                    asker.connection.queue(&ApiReply::Done)?;
+                }
                 ApiRequest::Uploads => {
                     let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
                     asker.connection.queue(&ApiReply::Uploads(uploads))?;
@@ -63,6 +71,9 @@ impl Loop {
                     self.with_session(|s, _| s.query_counters().and_then(|()| s.flush()));
                 }
             }
+        }
+        if self.dialogs.is_cancelled(asker.number) {
+            asker.connection.queue(&ApiReply::Cancelled)?;
         }
         if let Some(until) = asker.counters_until {
             let agent = self.session.as_ref().and_then(|s| s.agent_counters);

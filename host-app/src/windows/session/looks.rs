@@ -4,11 +4,24 @@ use inlay_protocol::display::{Cursor, Event, Icon, SurfaceId};
 use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
-use super::{News, Session, SessionError};
+use super::{News, Session, SessionError, Tools};
+use crate::apps;
 use crate::windows::presenter::image::Image;
 use crate::windows::presenter::{Announce, Look, Presenter};
 use crate::windows::scene::CURSOR_SIDE;
 use crate::windows::window::{self, Role, Window};
+
+/// A picture as windows have theirs.
+fn icon(picture: &image::RgbaImage) -> Icon {
+    let premultiplied = |colour: u8, alpha: u8| {
+        u8::try_from((u32::from(colour) * u32::from(alpha) + 127) / 255).unwrap_or(u8::MAX)
+    };
+    let pixels = picture.pixels().flat_map(|pixel| {
+        let [red, green, blue, alpha] = pixel.0;
+        [premultiplied(blue, alpha), premultiplied(green, alpha), premultiplied(red, alpha), alpha]
+    });
+    Icon { size: Size::new(picture.width(), picture.height()), pixels: pixels.collect() }
+}
 
 /// Bytes of icons and outlines that all windows may have.
 const EXTRAS: usize = 64 << 20;
@@ -34,6 +47,18 @@ impl Session {
             window.shape = rects;
             window.stale.shape = true;
         }
+    }
+
+    /// Gives a window that has no icon that of its app's entry in menus.
+    pub(super) fn default_icons(&mut self, surface: SurfaceId, tools: &Tools<'_>) {
+        let Some(window) = self.windows.get_mut(&surface).filter(|window| window.icons.is_empty()) else {
+            return;
+        };
+        let Role::Toplevel(toplevel) = &window.role else { return };
+        let app = tools.apps.and_then(|apps| apps.of_window(&window::app_id(toplevel)));
+        let pictures = app.iter().flat_map(|app| &app.icons).filter_map(|png| apps::picture(png));
+        let small = pictures.filter(|picture| picture.width() <= limits::ICON);
+        window.icons = small.map(|picture| icon(&picture)).take(limits::ICONS).collect();
     }
 
     fn has_room(&self, bytes: usize) -> bool {

@@ -28,6 +28,7 @@ impl Session {
         size: Size,
         tools: &mut Tools<'_>,
     ) -> Result<(), SessionError> {
+        self.default_icons(root, tools);
         let look = self.look_of(root);
         let Some(window) = self.windows.get(&root) else { return Ok(()) };
         if window.told != Told::Decided {

@@ -30,7 +30,7 @@ const STORM: Duration = Duration::from_secs(4);
 const STORM_PAUSE: Duration = Duration::from_millis(4);
 
 /// An X server with a window manager.
-struct Desktop {
+pub struct Desktop {
     // Dropped in this order.
     x: RustConnection,
     _manager: Process,
@@ -39,7 +39,17 @@ struct Desktop {
 }
 
 impl Desktop {
-    fn start() -> Result<Self> {
+    /// Its name, as `DISPLAY` has it.
+    #[must_use]
+    pub fn display(&self) -> &str {
+        &self.display
+    }
+
+    /// Starts both.
+    ///
+    /// # Errors
+    /// One of them is not there.
+    pub fn start() -> Result<Self> {
         let mut command = Command::new("Xvfb");
         command.args(["-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]);
         let mut server =
@@ -55,7 +65,10 @@ impl Desktop {
     }
 
     /// A window whose name begins so, once it is mapped, wherever it is in the tree.
-    fn window(&self, title: &str) -> Result<u32> {
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub fn window(&self, title: &str) -> Result<u32> {
         eventually(title, || self.find(self.x.setup().roots.first()?.root, title))
     }
 

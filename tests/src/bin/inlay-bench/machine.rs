@@ -21,10 +21,27 @@ pub struct Boot {
     pub stop: f64,
 }
 
-struct Machine(String);
+/// A machine that is deleted with its handle.
+pub struct Machine(String);
 
 impl Machine {
-    fn inlay(&self, arguments: &[&str]) -> Result<()> {
+    /// One that is not made yet.
+    #[must_use]
+    pub fn new(what: &str) -> Self {
+        Self(format!("{what}-{}", std::process::id()))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Runs `inlay COMMAND NAME ...` without a display.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn inlay(&self, arguments: &[&str]) -> Result<()> {
         let mut words: Vec<&str> = arguments.to_vec();
         words.insert(1, &self.0);
         let out = Command::new(program("inlay")?)
@@ -46,7 +63,7 @@ impl Drop for Machine {
 
 /// Several starts of a fresh machine.
 pub fn measure(runs: usize) -> Result<Boot> {
-    let machine = Machine(format!("bench-{}", std::process::id()));
+    let machine = Machine::new("bench");
     machine.inlay(&["create", "--integrated"])?;
     let runtime = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").context("run by cargo xtask bench")?);
     let socket = runtime.join("inlay").join(&machine.0).join("windows.sock");

@@ -5,8 +5,10 @@
 //! depends on the graphics device, is left out. Counted for waypipe are both its ends, up to the host compositor's buffer.
 //!
 //! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`; `inlay-bench --vmm [--runs N]` compares our own engine with QEMU
-//! instead, `inlay-bench --files [--runs N]` a shared folder with virtiofsd's.
+//! instead, `inlay-bench --files [--runs N]` a shared folder with virtiofsd's, `inlay-bench --clicks [--runs N]` a click in the host's menu with
+//! the same app started by hand.
 
+mod clicks;
 mod clock;
 mod desktop;
 mod files;
@@ -60,6 +62,8 @@ enum What {
     Vmm,
     /// A shared folder beside virtiofsd's.
     Files,
+    /// Clicks in the host's menu.
+    Clicks,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ fn options() -> Result<Options> {
         match word.as_str() {
             "--no-vm" => options.vm = false,
             "--vmm" => options.what = What::Vmm,
+            "--clicks" => options.what = What::Clicks,
             "--files" => options.what = What::Files,
             "--no-waypipe" => options.waypipe = false,
             "--runs" => options.runs = number()?.max(1),
@@ -112,6 +117,7 @@ fn main() -> Result<()> {
     match options.what {
         What::Vmm => return vmm::measure(options.runs),
         What::Files => return files::report(options.runs),
+        What::Clicks => return clicks::report(options.runs),
         What::Windows => {}
     }
     say(&format!("load average before: {}", load()));

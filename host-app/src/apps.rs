@@ -1,0 +1,197 @@
+//! The apps of a machine's guest as they were last told, in a folder of the machine: for menus also while the machine is off.
+//!
+//! One file for each app. The machine process, which writes them, is confined and speaks to the guest: whoever reads them checks them again.
+
+use std::fs;
+use std::io::{self, Cursor, Write as _};
+use std::path::{Path, PathBuf};
+
+use image::{ImageFormat, ImageReader, Limits, RgbaImage};
+use inlay_protocol::catalogue::{App, is_id};
+use inlay_protocol::{framing, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::paths::MachinePaths;
+
+/// Bytes of all apps of one machine.
+const MOST_BYTES: u64 = 128 << 20;
+
+/// Width and height of a picture that is decoded, in pixels.
+const MOST_SIDE: u32 = 1024;
+/// Memory for decoding one, in bytes.
+const MOST_MEMORY: u64 = 16 << 20;
+
+/// An app, and the number by which the guest tells changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// See [`inlay_protocol::catalogue::Listed`].
+    pub digest: u64,
+    /// All of it.
+    pub app: App,
+}
+
+impl framing::Message for Stored {
+    fn check(&self) -> Result<(), framing::Invalid> {
+        self.app.check()
+    }
+}
+
+/// The folder of a machine's apps.
+#[derive(Debug, Clone)]
+pub struct Apps(PathBuf);
+
+impl Apps {
+    /// Those of this machine.
+    #[must_use]
+    pub fn of(paths: &MachinePaths) -> Self {
+        Self(paths.data().join("apps"))
+    }
+
+    /// All that are known, by name as the user sees it. What cannot be read is left out.
+    #[must_use]
+    pub fn all(&self) -> Vec<Stored> {
+        let mut left = MOST_BYTES;
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().take(limits::APPS);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut all: Vec<Stored> = names
+            .filter_map(|id| {
+                let (stored, bytes) = self.read(&id)?;
+                left = left.checked_sub(bytes)?;
+                Some(stored)
+            })
+            .collect();
+        all.sort_by_cached_key(|stored| (stored.app.name.shown().to_lowercase(), stored.app.id.clone()));
+        all
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Stored> {
+        Some(self.read(id)?.0)
+    }
+
+    fn read(&self, id: &str) -> Option<(Stored, u64)> {
+        if !is_id(id) {
+            return None;
+        }
+        let path = self.0.join(id);
+        let length = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
+        if length > limits::MESSAGE as u64 {
+            return None;
+        }
+        let stored: Stored = framing::decode(&fs::read(path).ok()?).ok()?;
+        (stored.app.id == id).then_some((stored, length))
+    }
+
+    /// Stores one, in place of what was known of it.
+    ///
+    /// # Errors
+    /// It cannot be written, or there would be too much.
+    pub fn put(&self, stored: &Stored) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let path = self.0.join(&stored.app.id);
+        let frame = framing::encode(stored).map_err(io::Error::other)?;
+        let bytes = &frame[framing::HEADER..];
+        let entries = fs::read_dir(&self.0)?.flatten();
+        let others = entries.filter(|entry| entry.path() != path && entry.metadata().is_ok());
+        let sum: u64 = others.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+        if sum + bytes.len() as u64 > MOST_BYTES {
+            return Err(io::Error::other("the guest's apps need too much room"));
+        }
+        // No app's id begins with a dot.
+        let new = self.0.join(".new");
+        fs::File::create(&new).and_then(|mut file| file.write_all(bytes))?;
+        fs::rename(&new, path)
+    }
+
+    /// Forgets one.
+    pub fn remove(&self, id: &str) {
+        // It may not be there.
+        let _ = fs::remove_file(self.0.join(id));
+    }
+
+    /// The app whose windows say that they are this: by its class (`StartupWMClass`), else by its id.
+    #[must_use]
+    pub fn of_window(&self, app_id: &str) -> Option<App> {
+        let named = self.get(app_id).filter(|stored| stored.app.wm_class.is_none());
+        let found = named.or_else(|| {
+            let same = |own: &str| own.eq_ignore_ascii_case(app_id);
+            self.all().into_iter().find(|Stored { app, .. }| same(app.wm_class.as_deref().unwrap_or(&app.id)))
+        });
+        found.map(|stored| stored.app)
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A picture of an app, decoded within limits, as a square.
+#[must_use]
+pub fn picture(png: &[u8]) -> Option<RgbaImage> {
+    let mut reader = ImageReader::with_format(Cursor::new(png), ImageFormat::Png);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MOST_SIDE);
+    limits.max_image_height = Some(MOST_SIDE);
+    limits.max_alloc = Some(MOST_MEMORY);
+    reader.limits(limits);
+    let picture =
+        reader.decode().inspect_err(|error| tracing::debug!(%error, "an icon is none")).ok()?.to_rgba8();
+    let (width, height) = picture.dimensions();
+    if width == height {
+        return Some(picture);
+    }
+    let side = width.max(height);
+    let mut square = RgbaImage::new(side, side);
+    image::imageops::overlay(
+        &mut square,
+        &picture,
+        i64::from((side - width) / 2),
+        i64::from((side - height) / 2),
+    );
+    Some(square)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Folders;
+    use inlay_protocol::catalogue::Text;
+
+    pub(crate) fn app(id: &str, name: &str) -> Stored {
+        let name = Text { plain: name.into(), local: None };
+        Stored { digest: 7, app: App { id: id.into(), name, ..App::default() } }
+    }
+
+    #[test]
+    fn what_was_put_is_found_and_what_is_wrong_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        assert!(apps.all().is_empty());
+        apps.put(&app("b", "beta")).unwrap();
+        apps.put(&app("a", "Zeta")).unwrap();
+        apps.put(&app("c", "Alpha")).unwrap();
+        let names: Vec<_> = apps.all().into_iter().map(|stored| stored.app.name.plain).collect();
+        assert_eq!(names, ["Alpha", "beta", "Zeta"]);
+        // Another's file under its name, a link, something long, something else.
+        fs::copy(apps.folder().join("b"), apps.folder().join("x")).unwrap();
+        std::os::unix::fs::symlink(apps.folder().join("b"), apps.folder().join("y")).unwrap();
+        fs::write(apps.folder().join("z"), vec![0; limits::MESSAGE + 1]).unwrap();
+        fs::write(apps.folder().join("c"), "junk").unwrap();
+        assert_eq!(apps.all().len(), 2);
+        assert_eq!(apps.get("../apps/b"), None);
+        let named = App { wm_class: Some("XTerm".into()), ..app("n", "Terminal").app };
+        apps.put(&Stored { digest: 1, app: named }).unwrap();
+        let of_window = |id: &str| apps.of_window(id).map(|app| app.id);
+        assert_eq!(
+            [of_window("XTerm"), of_window("B"), of_window("n"), of_window("../b")],
+            [Some("n".into()), Some("b".into()), None, None]
+        );
+        apps.remove("n");
+        apps.remove("b");
+        assert_eq!(apps.get("b"), None);
+        assert_eq!(apps.get("a").unwrap().digest, 7);
+    }
+}

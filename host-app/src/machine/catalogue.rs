@@ -1,0 +1,146 @@
+//! The guest's apps as the machine process hears of them: what it does not know yet it asks for, one at a time, and stores.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use inlay_protocol::catalogue::{App, Listed};
+use inlay_protocol::control::Command;
+
+use crate::apps::{Apps, Stored};
+
+/// What is known, and what is asked for.
+#[derive(Debug)]
+pub struct Catalogue {
+    apps: Apps,
+    /// Digests of what is stored.
+    known: BTreeMap<String, u64>,
+    wanted: VecDeque<Listed>,
+    asked: Option<Listed>,
+    /// Since menus were made anew.
+    changed: bool,
+}
+
+/// The locale of the host's user, as desktop files name it; empty for none.
+fn locale() -> String {
+    let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let named = ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(set).unwrap_or_default();
+    let plain = |char: char| char.is_ascii_alphanumeric() || "_.@-".contains(char);
+    if named.len() <= 64 && named.chars().all(plain) { named } else { String::new() }
+}
+
+impl Catalogue {
+    /// With what an earlier run stored.
+    #[must_use]
+    pub fn new(apps: Apps) -> Self {
+        let known = apps.all().into_iter().map(|stored| (stored.app.id, stored.digest)).collect();
+        Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false }
+    }
+
+    /// The first question to an agent: nothing of what another was asked will come.
+    pub fn begin(&mut self) -> Command {
+        self.wanted.clear();
+        self.asked = None;
+        Command::ListApps { locale: locale() }
+    }
+
+    /// The apps that there are now.
+    pub fn listed(&mut self, list: Vec<Listed>) {
+        let gone: Vec<String> =
+            self.known.keys().filter(|id| !list.iter().any(|app| app.id == **id)).cloned().collect();
+        gone.iter().for_each(|id| self.forget(id));
+        self.wanted = list.into_iter().filter(|app| self.known.get(&app.id) != Some(&app.digest)).collect();
+    }
+
+    /// One of them, as it was asked for.
+    pub fn told(&mut self, app: App) {
+        let Some(asked) = self.asked.take_if(|asked| asked.id == app.id) else {
+            return tracing::warn!("the agent tells of an app that nobody asked for");
+        };
+        let stored = Stored { digest: asked.digest, app };
+        match self.apps.put(&stored) {
+            Ok(()) => {
+                self.known.insert(asked.id, asked.digest);
+                self.changed = true;
+            }
+            Err(error) => tracing::warn!(app = asked.id, %error, "an app of the guest is not stored"),
+        }
+    }
+
+    /// It went before it could be told of.
+    pub fn missing(&mut self, id: &str) {
+        if self.asked.take_if(|asked| asked.id == id).is_some() {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        if self.known.remove(id).is_some() {
+            self.apps.remove(id);
+            self.changed = true;
+        }
+    }
+
+    /// What to ask next.
+    pub fn question(&mut self) -> Option<Command> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let next = self.wanted.pop_front()?;
+        let question = Command::DescribeApp(next.id.clone());
+        self.asked = Some(next);
+        Some(question)
+    }
+
+    /// Whether menus have to be made anew, now that all is known; asked once.
+    pub fn take_changed(&mut self) -> bool {
+        self.asked.is_none() && self.wanted.is_empty() && std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Folders;
+    use inlay_protocol::catalogue::Text;
+
+    fn listed(apps: &[(&str, u64)]) -> Vec<Listed> {
+        apps.iter().map(|(id, digest)| Listed { id: (*id).into(), digest: *digest }).collect()
+    }
+
+    fn app(id: &str) -> App {
+        App { id: id.into(), name: Text { plain: id.into(), local: None }, ..App::default() }
+    }
+
+    fn asked(catalogue: &mut Catalogue) -> Option<String> {
+        match catalogue.question()? {
+            Command::DescribeApp(id) => Some(id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_known_is_asked_for_and_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        let mut catalogue = Catalogue::new(apps.clone());
+        catalogue.listed(listed(&[("a", 1), ("b", 2)]));
+        assert_eq!(asked(&mut catalogue).as_deref(), Some("a"));
+        assert_eq!(asked(&mut catalogue), None);
+        catalogue.told(app("b"));
+        assert!(apps.get("b").is_none(), "not asked for");
+        catalogue.told(app("a"));
+        catalogue.told(app("a"));
+        assert!(!catalogue.take_changed(), "not all is known yet");
+        assert_eq!(asked(&mut catalogue).as_deref(), Some("b"));
+        catalogue.missing("b");
+        assert!(catalogue.take_changed() && !catalogue.take_changed());
+        // The next run knows it, until it is another or gone.
+        let mut catalogue = Catalogue::new(apps.clone());
+        catalogue.listed(listed(&[("a", 1)]));
+        assert_eq!(asked(&mut catalogue), None);
+        catalogue.listed(listed(&[("a", 3)]));
+        assert_eq!(asked(&mut catalogue).as_deref(), Some("a"));
+        assert!(matches!(catalogue.begin(), Command::ListApps { .. }));
+        catalogue.listed(Vec::new());
+        assert!(catalogue.take_changed() && apps.all().is_empty());
+    }
+}

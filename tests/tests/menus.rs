@@ -1,0 +1,165 @@
+//! Apps of a guest in the host's menus, and opened from there, through a real Debian guest under QEMU.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::machine::{BOOT, Machine};
+use common::{Xvfb, eventually, within};
+
+/// A desktop file of the guest, whose program says what it was given and adds to it.
+const NOTES: &str = "[Desktop Entry]\nType=Application\nName=Notes\nComment=with \\\\ and %f\nIcon=notes\n\
+    Exec=sh -c \"for f; do echo \\\\\"\\\\$f\\\\\" >> opened; echo more >> \\\\\"\\\\$f\\\\\"; done\" sh %F\n\
+    MimeType=text/plain;\nActions=new;\n[Desktop Action new]\nName=New note\nExec=touch new-note\n";
+const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"><rect width=\"9\" height=\"9\" fill=\"#00f\"/></svg>";
+
+fn data() -> PathBuf {
+    std::env::var_os("XDG_DATA_HOME").expect("run by cargo xtask test").into()
+}
+
+fn entries(machine: &Machine) -> Vec<String> {
+    let files = std::fs::read_dir(data().join("applications")).into_iter().flatten().flatten();
+    let names = files.filter_map(|entry| entry.file_name().into_string().ok());
+    let prefix = format!("inlay.{}.", machine.name);
+    let mut mine: Vec<_> = names.filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned)).collect();
+    mine.sort();
+    mine
+}
+
+fn entry(machine: &Machine, id: &str) -> PathBuf {
+    data().join("applications").join(format!("inlay.{}.{id}.desktop", machine.name))
+}
+
+fn put(machine: &Machine, path: &str, text: &str) {
+    let quoted = text.replace('\'', "'\\''");
+    machine.guest(&format!(
+        "mkdir -p \"$(dirname {path})\" && printf '%s' '{quoted}' > {path}.part && mv {path}.part {path}"
+    ));
+}
+
+/// One machine for all of it: a start is the dearest part.
+#[test]
+fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
+    let xvfb = Xvfb::start();
+    let machine = Machine::create("menus", Some(&xvfb.display));
+    let name = machine.name.as_str();
+    assert!(machine.ok(&["apps", name]).contains("no apps"), "nothing is known before the first start");
+    clicks_start_it_once(&machine, &xvfb);
+    come_and_go(&machine);
+    open_files(&machine);
+    machine.stop();
+    // While it is off they are there all the same, and start it with a click.
+    assert!(entries(&machine).contains(&"foot.desktop".to_owned()));
+    assert!(machine.ok(&["apps", name]).contains("foot.desktop"));
+    machine.ok(&["dock", "remove", name]);
+    assert_eq!(entries(&machine), [""; 0]);
+    machine.ok(&["dock", "sync", name]);
+    assert!(entries(&machine).contains(&"foot.desktop".to_owned()));
+    machine.ok(&["delete", name]);
+    assert_eq!(entries(&machine), [""; 0], "they go with their machine");
+}
+
+/// Two clicks at the same instant on apps of a machine that is off.
+fn clicks_start_it_once(machine: &Machine, xvfb: &Xvfb) {
+    let timeout = BOOT.as_secs().to_string();
+    let click = |title: &str| {
+        let title = format!("--title={title}");
+        machine.command(&["run", "--timeout", &timeout, &machine.name, "foot", &title]).spawn().unwrap()
+    };
+    let mut clicks = [click("first click"), click("second click")];
+    // A window says what happens long before the guest is there.
+    xvfb.find("Inlay");
+    for click in &mut clicks {
+        assert!(click.wait().unwrap().success(), "{}", machine.logs());
+    }
+    xvfb.find("first click");
+    xvfb.find("second click");
+    within(BOOT, "the end of what said that they start", || xvfb.is_gone("Inlay").then_some(()));
+    let bad = machine.output(&["run", &machine.name, "no-such-app.desktop"]);
+    let text = String::from_utf8_lossy(&bad.stderr);
+    assert_eq!(bad.status.code(), Some(127), "{text}");
+    assert!(text.lines().count() == 1 && text.contains("no such app: no-such-app"), "{text}");
+    let bad = machine.output(&["run", &machine.name, "foot.desktop", "/no/such/file"]);
+    let text = String::from_utf8_lossy(&bad.stderr);
+    assert!(!bad.status.success() && text.contains("no such file: /no/such/file"), "{text}");
+}
+
+/// What packages of the guest bring is in the menus soon after.
+fn come_and_go(machine: &Machine) {
+    within(BOOT, "the apps that the guest came with", || {
+        let all = entries(machine);
+        ["foot.desktop", "debian-xterm.desktop"]
+            .iter()
+            .all(|id| all.contains(&(*id).to_owned()))
+            .then_some(())
+    });
+    let text = std::fs::read_to_string(entry(machine, "foot")).unwrap();
+    assert!(text.contains(&format!("\nName=Foot ({})\n", machine.name)), "{text}");
+    assert!(text.contains(&format!("\nStartupWMClass=inlay.{}.foot\n", machine.name)), "{text}");
+    let icon = data().join(format!("icons/hicolor/48x48/apps/inlay.{}.foot.png", machine.name));
+    assert_eq!(image_size(&icon), (48, 48));
+    put(machine, "~/.local/share/icons/hicolor/scalable/apps/notes.svg", ICON);
+    put(machine, "~/.local/share/applications/notes.desktop", NOTES);
+    let path = entry(machine, "notes");
+    within(BOOT, "a new app", || path.exists().then_some(()));
+    let icon = data().join(format!("icons/hicolor/256x256/apps/inlay.{}.notes.png", machine.name));
+    assert_eq!(image_size(&icon), (256, 256), "the drawing, as a picture");
+    // What else the host has says that all is well-formed (its hint: there is no category but Inlay's), and finds the app for its type.
+    for file in entries(machine) {
+        let file = data().join("applications").join(format!("inlay.{}.{file}", machine.name));
+        let checked = Command::new("desktop-file-validate").arg("--no-hints").arg(&file).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.is_empty(), "{}: {said}", file.display());
+    }
+    let types = std::fs::read_to_string(data().join("applications/mimeinfo.cache")).unwrap();
+    let types = types.lines().find(|line| line.starts_with("text/plain=")).unwrap_or_default();
+    assert!(types.contains(&format!("inlay.{}.notes.desktop", machine.name)), "{types}");
+}
+
+/// Files that are opened with an app of the guest are given to it, to be worked with.
+fn open_files(machine: &Machine) {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one file.txt", "two%20.txt"].map(|name| dir.path().join(name));
+    std::fs::write(&one, "1\n").unwrap();
+    std::fs::write(&two, "2\n").unwrap();
+    let uri = format!("file://{}", dir.path().join("two%2520.txt").display());
+    machine.ok(&["run", "--wait", &machine.name, "notes.desktop", one.to_str().unwrap(), &uri]);
+    assert_eq!(std::fs::read_to_string(&one).unwrap(), "1\nmore\n");
+    assert_eq!(std::fs::read_to_string(&two).unwrap(), "2\nmore\n");
+    let opened = machine.guest("cat opened");
+    assert!(opened.contains("/one file.txt\n") && opened.contains("/two%20.txt\n"), "{opened}");
+    // In a shared folder it is that file there.
+    let shared = dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("three.txt"), "3\n").unwrap();
+    machine.ok(&["share", "add", &machine.name, shared.to_str().unwrap()]);
+    machine.ok(&[
+        "run",
+        "--wait",
+        &machine.name,
+        "notes.desktop",
+        shared.join("three.txt").to_str().unwrap(),
+    ]);
+    assert!(machine.guest("cat opened").contains("/media/host/shared/three.txt\n"));
+    machine.ok(&["run", "--wait", "--action", "new", &machine.name, "notes.desktop"]);
+    machine.guest("test -e new-note");
+    // The desktop's own way: what stands in the entry.
+    let click = Command::new("gio").arg("launch").arg(entry(machine, "notes")).arg(&one).status().unwrap();
+    assert!(click.success());
+    eventually("the click", || (std::fs::read_to_string(&one).unwrap() == "1\nmore\nmore\n").then_some(()));
+    machine.guest("rm ~/.local/share/applications/notes.desktop");
+    let path = entry(machine, "notes");
+    within(BOOT, "the end of an app's entry", || (!path.exists()).then_some(()));
+    let gone = machine.output(&["run", &machine.name, "notes.desktop"]);
+    assert_eq!(gone.status.code(), Some(127));
+}
+
+fn image_size(path: &Path) -> (u32, u32) {
+    let bytes = within(BOOT, &format!("{}", path.display()), || std::fs::read(path).ok());
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
