@@ -6,6 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::machine::{BOOT, Machine};
 use common::{Xvfb, eventually, within};
@@ -33,11 +34,30 @@ fn entry(machine: &Machine, id: &str) -> PathBuf {
     data().join("applications").join(format!("inlay.{}.{id}.desktop", machine.name))
 }
 
-fn put(machine: &Machine, path: &str, text: &str) {
-    let quoted = text.replace('\'', "'\\''");
-    machine.guest(&format!(
-        "mkdir -p \"$(dirname {path})\" && printf '%s' '{quoted}' > {path}.part && mv {path}.part {path}"
-    ));
+/// Installs a package of the test's own in the guest, by the guest's means.
+fn install(machine: &Machine) {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("notes");
+    let control = "Package: notes\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: notes\n";
+    for (path, text) in [
+        ("DEBIAN/control", control),
+        ("usr/share/applications/notes.desktop", NOTES),
+        ("usr/share/icons/hicolor/scalable/apps/notes.svg", ICON),
+    ] {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let package = dir.path().join("notes.deb");
+    let built = Command::new("dpkg-deb")
+        .args(["--build", "--root-owner-group"])
+        .arg(&tree)
+        .arg(&package)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{built:?}");
+    machine.install(&package, "notes.deb");
+    machine.guest("sudo dpkg --install notes.deb");
 }
 
 /// One machine for all of it: a start is the dearest part.
@@ -82,6 +102,16 @@ fn clicks_start_it_once(machine: &Machine, xvfb: &Xvfb) {
     let text = String::from_utf8_lossy(&bad.stderr);
     assert_eq!(bad.status.code(), Some(127), "{text}");
     assert!(text.lines().count() == 1 && text.contains("no such app: no-such-app"), "{text}");
+    // As from a menu, where nobody sees what a command prints: a window says it until it is clicked away.
+    let mut told =
+        machine.command(&["run", "--notify", &machine.name, "no-such-app.desktop"]).spawn().unwrap();
+    let notice = xvfb.find("Inlay");
+    let status = within(BOOT, "the end of a notice that is clicked", || {
+        xvfb.xdotool(&["mousemove", "--window", &notice, "50", "50", "click", "1"]);
+        std::thread::sleep(Duration::from_millis(300));
+        told.try_wait().unwrap()
+    });
+    assert_eq!(status.code(), Some(127));
     let bad = machine.output(&["run", &machine.name, "foot.desktop", "/no/such/file"]);
     let text = String::from_utf8_lossy(&bad.stderr);
     assert!(!bad.status.success() && text.contains("no such file: /no/such/file"), "{text}");
@@ -101,8 +131,7 @@ fn come_and_go(machine: &Machine) {
     assert!(text.contains(&format!("\nStartupWMClass=inlay.{}.foot\n", machine.name)), "{text}");
     let icon = data().join(format!("icons/hicolor/48x48/apps/inlay.{}.foot.png", machine.name));
     assert_eq!(image_size(&icon), (48, 48));
-    put(machine, "~/.local/share/icons/hicolor/scalable/apps/notes.svg", ICON);
-    put(machine, "~/.local/share/applications/notes.desktop", NOTES);
+    install(machine);
     let path = entry(machine, "notes");
     within(BOOT, "a new app", || path.exists().then_some(()));
     let icon = data().join(format!("icons/hicolor/256x256/apps/inlay.{}.notes.png", machine.name));
@@ -151,7 +180,7 @@ fn open_files(machine: &Machine) {
     let click = Command::new("gio").arg("launch").arg(entry(machine, "notes")).arg(&one).status().unwrap();
     assert!(click.success());
     eventually("the click", || (std::fs::read_to_string(&one).unwrap() == "1\nmore\nmore\n").then_some(()));
-    machine.guest("rm ~/.local/share/applications/notes.desktop");
+    machine.guest("sudo dpkg --remove notes");
     let path = entry(machine, "notes");
     within(BOOT, "the end of an app's entry", || (!path.exists()).then_some(()));
     let gone = machine.output(&["run", &machine.name, "notes.desktop"]);

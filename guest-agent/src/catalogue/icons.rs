@@ -59,7 +59,7 @@ impl Icons {
             let path = entry.path();
             let kind = path.extension().and_then(|kind| kind.to_str());
             let name = path.file_stem().and_then(|name| name.to_str());
-            if let (Some("png" | "svg"), Some(name)) = (kind, name)
+            if let (Some("png" | "svg" | "svgz"), Some(name)) = (kind, name)
                 && wanted.contains(name)
             {
                 let files = self.0.entry(name.to_owned()).or_default();
@@ -87,7 +87,7 @@ impl Icons {
         let mut drawing = None;
         let mut pictures: Vec<(u32, Vec<u8>)> = Vec::new();
         for file in self.files(icon) {
-            if file.extension().is_some_and(|kind| kind == "svg") {
+            if file.extension().is_some_and(|kind| kind == "svg" || kind == "svgz") {
                 drawing = drawing.or_else(|| folders::read(&file, MOST_BYTES));
             } else if let Some(bytes) = folders::read(&file, limits::APP_ICON as u64)
                 && let Some(side) = png_side(&bytes)
@@ -217,6 +217,8 @@ pub fn render_main(size: &str) -> anyhow::Result<()> {
     let mut picture = tiny_skia::Pixmap::new(size, size).context("no memory")?;
     let place = tiny_skia::Transform::from_scale(scale, scale).post_translate(left, top);
     resvg::render(&tree, place, &mut picture.as_mut());
+    // One that has nothing but text (xterm's) would be invisible in menus.
+    anyhow::ensure!(picture.pixels().iter().any(|pixel| pixel.alpha() > 0), "nothing is drawn");
     std::io::stdout().write_all(&picture.encode_png()?)?;
     Ok(())
 }

@@ -65,7 +65,8 @@ fn run_app(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let shown = Apps::of(&paths).get(id).map(|stored| stored.app.name.shown().to_owned());
     let waits = matches!(display, Display::Host(_)) && is_away(&paths)?;
-    let opening = waits.then(|| Opening::begin(&paths, shown.as_deref().unwrap_or(&app)));
+    let opening =
+        waits.then(|| Opening::begin(&paths, shown.as_deref().unwrap_or(app.trim_end_matches(DESKTOP))));
     let mut connected = power::connect_or_start(&folders, &name, &args.begin)?;
     if let Some(opening) = opening.as_ref().filter(|_| connected.started) {
         opening.started();

@@ -19,7 +19,7 @@ use super::progress::{Progress, STEPS};
 use super::{BaseRequest, CreateError, tool};
 
 /// What every guest has; the rest comes by dependencies.
-pub(super) const PACKAGES: [&str; 13] = [
+pub(super) const PACKAGES: [&str; 14] = [
     "busybox-static",
     "dbus",
     "e2fsprogs",
@@ -28,6 +28,7 @@ pub(super) const PACKAGES: [&str; 13] = [
     "gtk-3-examples",
     "kmod",
     "linux-image-amd64",
+    "sudo",
     "systemd-sysv",
     "udev",
     "x11-xkb-utils",

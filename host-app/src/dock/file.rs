@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use inlay_protocol::catalogue::{App, Takes};
 
-use crate::apps::Stored;
+use crate::apps::{Stored, picture};
 use crate::paths::MachineName;
 
 /// The category, as menus of desktops merge it (Desktop Menu Specification 1.1).
@@ -19,9 +19,14 @@ pub(super) const MENU: &str = r#"<!DOCTYPE Menu PUBLIC "-//freedesktop//DTD Menu
 </Menu>
 "#;
 
+/// What themes have for any program.
+const NO_ICON: &str = "application-x-executable";
+
 /// The desktop file. `command` starts Inlay.
 pub(super) fn text(machine: &MachineName, stored: &Stored, command: &str) -> String {
     let app = &stored.app;
+    let has_icon = app.icons.iter().any(|png| picture(png).is_some());
+    let icon = if has_icon { format!("inlay.{machine}.{}", app.id) } else { NO_ICON.to_owned() };
     let class = format!("inlay.{machine}.");
     let mut out = String::from("[Desktop Entry]\nType=Application\nVersion=1.4\n");
     let mut line = |key: &str, value: &str| {
@@ -36,7 +41,7 @@ pub(super) fn text(machine: &MachineName, stored: &Stored, command: &str) -> Str
     line("Comment", &escape(app.comment.shown()));
     line("Keywords", &keywords(machine, app));
     line("Exec", &exec(command, machine, app, None));
-    line("Icon", &format!("{class}{}", app.id));
+    line("Icon", &icon);
     line("Terminal", "false");
     line("Categories", "X-Inlay;");
     line("StartupNotify", "true");

@@ -132,6 +132,8 @@ fn pictures_that_are_none_or_too_large_are_no_icons() {
     bad.app.icons = vec![b"junk".to_vec(), bomb.into_inner(), huge, cut];
     assert_eq!(desk.show(&[bad]).written, 1);
     assert!(!places.hicolor.exists());
+    let text = fs::read_to_string(places.applications.join("inlay.demo.a.desktop")).unwrap();
+    assert!(text.contains("\nIcon=application-x-executable\n"), "{text}");
     // One that is wide becomes a square.
     let mut wide = std::io::Cursor::new(Vec::new());
     image::RgbaImage::from_pixel(64, 20, image::Rgba([0, 0, 255, 255]))
