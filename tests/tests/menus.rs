@@ -70,6 +70,12 @@ fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
     clicks_start_it_once(&machine, &xvfb);
     come_and_go(&machine);
     open_files(&machine);
+    // A click on an app of a paused machine has it go on.
+    machine.ok(&["pause", name]);
+    assert_eq!(machine.listed()["state"], "paused");
+    machine.ok(&["run", name, "foot", "--title=after the pause"]);
+    xvfb.find("after the pause");
+    assert_eq!(machine.listed()["state"], "running");
     machine.stop();
     // While it is off they are there all the same, and start it with a click.
     assert!(entries(&machine).contains(&"foot.desktop".to_owned()));

@@ -52,7 +52,7 @@ enum Command {
     Start(StartArgs),
     /// Switch a machine off
     Stop(StopArgs),
-    /// Stop a machine's processors; its memory stays
+    /// Stop a machine's processors; its memory stays. It goes on with `resume`, or when something of it is opened or run
     Pause(NameArg),
     /// Let a paused machine go on
     Resume(NameArg),

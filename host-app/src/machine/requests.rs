@@ -55,22 +55,22 @@ impl Running {
     fn handle(&mut self, guest: &mut dyn Guest, index: usize, request: Request) -> Result<(), Reply> {
         match request {
             Request::Status => Err(Reply::Status(self.status(guest))),
-            Request::Ready(display) => self.wait_ready(index, &display),
+            Request::Ready(display) => self.wait_ready(guest, index, &display),
             Request::Launch { program, wait, display } => {
-                self.may_start_programs()?;
+                self.may_start_programs(guest)?;
                 self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
                 let id = self.control.launch(program).map_err(|error| cannot(&error))?;
                 self.awaits(index, Doing::Launch { id, wait }, Some(PROGRAM_START));
                 Ok(())
             }
             Request::Open { app, action, uris, wait, display } => {
-                self.may_start_programs()?;
+                self.may_start_programs(guest)?;
                 self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
                 let id = self.control.open_app(app, action, uris).map_err(|error| cannot(&error))?;
                 self.awaits(index, Doing::Launch { id, wait }, Some(PROGRAM_START));
                 Ok(())
             }
-            Request::Exec { program, terminal } => self.exec(index, program, terminal),
+            Request::Exec { program, terminal } => self.exec(guest, index, program, terminal),
             Request::Signal(signal) => {
                 if let Some(Doing::Exit { id }) = self.client(index).map(|client| client.doing)
                     && let Err(error) = self.control.send(&Command::Signal { id, signal })
@@ -96,8 +96,7 @@ impl Running {
             },
             Request::Resume => match self.phase {
                 Phase::Paused => {
-                    guest.resume().map_err(Reply::Failed)?;
-                    self.phase = Phase::Running;
+                    self.resume(guest)?;
                     Err(Reply::Done)
                 }
                 _ => Err(Reply::Failed(format!("the machine is {}, not paused", self.phase_now()))),
@@ -105,8 +104,8 @@ impl Running {
         }
     }
 
-    fn wait_ready(&mut self, index: usize, display: &Display) -> Result<(), Reply> {
-        self.may_start_programs()?;
+    fn wait_ready(&mut self, guest: &mut dyn Guest, index: usize, display: &Display) -> Result<(), Reply> {
+        self.may_start_programs(guest)?;
         if *display != Display::Any {
             self.windows.show(display).map_err(|error| Reply::Failed(error.to_string()))?;
         }
@@ -125,8 +124,14 @@ impl Running {
         Ok(())
     }
 
-    fn exec(&mut self, index: usize, program: Program, terminal: Option<TerminalSize>) -> Result<(), Reply> {
-        self.may_start_programs()?;
+    fn exec(
+        &mut self,
+        guest: &mut dyn Guest,
+        index: usize,
+        program: Program,
+        terminal: Option<TerminalSize>,
+    ) -> Result<(), Reply> {
+        self.may_start_programs(guest)?;
         let mut stream = [0; 16];
         match rustix::rand::getrandom(&mut stream, rustix::rand::GetRandomFlags::empty()) {
             Ok(16) => {}
@@ -158,13 +163,20 @@ impl Running {
         }
     }
 
-    fn may_start_programs(&self) -> Result<(), Reply> {
+    /// Makes sure that programs can be started, by whatever is asked of the guest now: a machine that is paused goes on.
+    fn may_start_programs(&mut self, guest: &mut dyn Guest) -> Result<(), Reply> {
         match self.phase {
             Phase::Starting { .. } | Phase::Running => Ok(()),
-            Phase::Paused => Err(Reply::Failed("the machine is paused".into())),
+            Phase::Paused => self.resume(guest),
             Phase::Stopping { .. } => Err(Reply::Failed("the machine is stopping".into())),
             Phase::Failing { ref reason, .. } => Err(Reply::Failed(reason.clone())),
         }
+    }
+
+    fn resume(&mut self, guest: &mut dyn Guest) -> Result<(), Reply> {
+        guest.resume().map_err(Reply::Failed)?;
+        self.phase = Phase::Running;
+        Ok(())
     }
 
     fn phase_now(&self) -> api::Phase {

@@ -251,9 +251,15 @@ fn an_engine_that_is_killed_is_noticed_at_once() {
     let bed = Bed::start(SOON, false);
     let _agent = bed.agent();
     assert_eq!(bed.ask(&Request::Pause).unwrap(), Reply::Done);
-    let refused = bed.ask(&Request::Exec { program: program("x"), terminal: None }).unwrap_err();
-    assert_eq!(refused.to_string(), "the machine is paused");
-    assert_eq!(bed.ask(&Request::Resume).unwrap(), Reply::Done);
+    let refused = bed.ask(&Request::Pause).unwrap_err();
+    assert_eq!(refused.to_string(), "the machine is paused already");
+    assert_eq!(
+        bed.ask(&Request::Ready(Display::Any)).unwrap(),
+        Reply::Done,
+        "whoever wants something of it has it go on"
+    );
+    let refused = bed.ask(&Request::Resume).unwrap_err();
+    assert_eq!(refused.to_string(), "the machine is running, not paused");
     let pid = rustix::process::Pid::from_raw(i32::try_from(bed.engine).unwrap()).unwrap();
     let killed = Instant::now();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
