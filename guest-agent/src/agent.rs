@@ -24,6 +24,7 @@ use crate::export::{self, Counted};
 use crate::handlers::Protocols;
 use crate::handlers::output::Outputs;
 use crate::inject::{self, InputState};
+use crate::links::Links;
 use crate::pool::Pool;
 use crate::pool::recycler::Recycler;
 use crate::surface::Surfaces;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Switches the guest off.
     pub poweroff: String,
+    /// Desktop files and defaults of ours for apps, where links may be opened elsewhere.
+    pub share: Option<PathBuf>,
     /// `DISPLAY` and `XAUTHORITY` of apps, where X11 apps can run.
     pub x11: Option<(String, PathBuf)>,
 }
@@ -105,6 +108,8 @@ pub struct Agent {
     pub apps: Apps,
     /// Apps that could be started.
     pub catalogue: Catalogue,
+    /// Where links go.
+    pub links: Links,
     /// X11 apps.
     pub x11: X11,
     /// What is copied and pasted.
@@ -154,6 +159,7 @@ impl Agent {
             control: Link::new(Role::Control, settings.control.clone(), Capabilities::default()),
             apps: Apps::default(),
             catalogue: Catalogue::default(),
+            links: Links::default(),
             x11,
             exchange: Exchange::default(),
             drags: Drags::default(),

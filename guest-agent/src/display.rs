@@ -70,6 +70,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
         }
         Event::Constrained { surface, held } => inject::constraint::answered(agent, surface, held),
         Event::ShortcutsInhibited { surface, inhibited } => shortcuts::answered(agent, surface, inhibited),
+        Event::Links(taken) => agent.links.to_host = taken,
         Event::Offer(offer) => exchange::host_offers(agent, offer),
         Event::Fetch { stream, selection, serial, kind } => {
             exchange::host_fetches(agent, stream, (selection, serial, &kind));

@@ -20,6 +20,7 @@ mod exec;
 mod export;
 mod handlers;
 mod inject;
+mod links;
 mod pool;
 mod spawn;
 mod surface;
@@ -27,6 +28,7 @@ mod watch;
 mod windows;
 mod x11;
 
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +71,9 @@ struct Arguments {
     /// Where pixels are put for the host; auto is memfd on unix:PATH, virtio-gpu on vsock:PORT
     #[arg(long, value_enum, default_value_t = PoolChoice::Auto)]
     pool: PoolChoice,
+    /// Folder of desktop files and defaults for apps, by which they hand links to the agent
+    #[arg(long, value_name = "DIRECTORY")]
+    share: Option<PathBuf>,
     /// Shell command that switches the guest off
     #[arg(long, value_name = "COMMAND", default_value = "systemctl poweroff")]
     poweroff_command: String,
@@ -83,10 +88,24 @@ enum PoolChoice {
 
 fn main() -> ExitCode {
     // Before all else: this process reads what is hostile, and is none of an agent.
-    let mut words = std::env::args();
-    if words.nth(1).as_deref() == Some(catalogue::icons::RENDER) {
-        let drawn = catalogue::icons::render_main(&words.next().unwrap_or_default());
-        return if drawn.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let mut words = std::env::args().skip(1);
+    let (word, argument) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if word == catalogue::icons::RENDER {
+        return if catalogue::icons::render_main(&argument).is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    if word == links::OPEN {
+        return match links::open_main(&argument) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Whoever started it may show it.
+                let _ = writeln!(std::io::stderr(), "the link cannot be given to the agent: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("INLAY_LOG")
@@ -116,6 +135,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut agent = Agent::new(handle.clone(), display.handle(), settings, pool(arguments));
     agent.apps.set_inherited(inherited);
     insert_wayland(&handle, listener, display)?;
+    insert_links(&handle, &agent.settings)?;
     insert_signals(&handle)?;
     let end = loop {
         let timeout = agent.turn();
@@ -157,6 +177,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         folder: runtime_dir.into(),
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
+        share: arguments.share.clone(),
         x11: None,
     }
 }
@@ -213,6 +234,21 @@ fn insert_wayland(
         Ok(PostAction::Continue)
     });
     serving.map_err(|error| anyhow::anyhow!("{error}")).context("apps cannot be watched")?;
+    Ok(())
+}
+
+/// Links that apps open, where they are to come here.
+fn insert_links(handle: &LoopHandle<'static, Agent>, settings: &Settings) -> anyhow::Result<()> {
+    if settings.share.is_none() {
+        return Ok(());
+    }
+    let socket = links::listen(&settings.folder).context("no socket for links")?;
+    let source = Generic::new(socket, Interest::READ, Mode::Level);
+    let inserted = handle.insert_source(source, |_, socket, agent| {
+        links::take(agent, socket);
+        Ok(PostAction::Continue)
+    });
+    inserted.map_err(|error| anyhow::anyhow!("{error}")).context("links cannot be watched for")?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::agent::Settings;
+use crate::links;
 
 /// `PATH` where the agent has none.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
@@ -198,6 +199,9 @@ fn environment(command: &mut Command, settings: &Settings) {
         .env_remove("WAYLAND_SOCKET")
         .env_remove("INLAY_LOG")
         .env_remove("NOTIFY_SOCKET");
+    if settings.share.is_some() {
+        command.envs(links::folders(settings.share.as_ref()));
+    }
     if let Some((display, authority)) = &settings.x11 {
         command.env("DISPLAY", display).env("XAUTHORITY", authority);
     }

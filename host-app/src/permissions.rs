@@ -107,6 +107,8 @@ pub enum Resource {
     Clipboard(Way, Kind),
     /// What is dragged.
     Drop(Way),
+    /// Links that apps of the guest open.
+    Links,
 }
 
 impl Resource {
@@ -114,7 +116,7 @@ impl Resource {
     pub fn all() -> impl Iterator<Item = Self> {
         let copies =
             [Way::In, Way::Out].into_iter().flat_map(|way| Kind::ALL.map(|kind| Self::Clipboard(way, kind)));
-        copies.chain([Self::Drop(Way::In), Self::Drop(Way::Out)])
+        copies.chain([Self::Drop(Way::In), Self::Drop(Way::Out), Self::Links])
     }
 
     /// What it is about, for a list.
@@ -131,17 +133,20 @@ impl Resource {
             Self::Clipboard(Way::Out, Kind::Other) => "anything else that they copied",
             Self::Drop(Way::In) => "what you drop on a window of the machine",
             Self::Drop(Way::Out) => "what you drag out of it",
+            Self::Links => {
+                "links that apps of the machine open here; at \"never\" its own browser opens them"
+            }
         }
     }
 }
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Clipboard(way, _) | Self::Drop(way)) = self;
-        let way = if *way == Way::In { "in" } else { "out" };
+        let words = |way: &Way| if *way == Way::In { "in" } else { "out" };
         match self {
-            Self::Clipboard(_, kind) => f.pad(&format!("clipboard-{way}-{}", kind.name())),
-            Self::Drop(_) => f.pad(&format!("drop-{way}")),
+            Self::Clipboard(way, kind) => f.pad(&format!("clipboard-{}-{}", words(way), kind.name())),
+            Self::Drop(way) => f.pad(&format!("drop-{}", words(way))),
+            Self::Links => f.pad("links"),
         }
     }
 }

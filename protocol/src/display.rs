@@ -13,6 +13,7 @@ use crate::framing::{Invalid, Message};
 use crate::geometry::{Point, Rect, RectF, Size};
 use crate::input::InputEvent;
 use crate::limits;
+use crate::links;
 use crate::selection::{Actions, Drag, DragIcon, DragStart, Feedback, Offer, Selection, check_type};
 
 /// A `wl_surface` of the guest. Given by the agent, never 0, not used again within a connection.
@@ -553,6 +554,8 @@ pub enum Request {
         /// Of [`DragStart`].
         serial: u64,
     },
+    /// An app opens a link ([`links::is_link`]), and the host takes them.
+    OpenLink(String),
 }
 
 /// How a pointer is held.
@@ -743,6 +746,8 @@ pub enum Event {
         /// What.
         feedback: Feedback,
     },
+    /// Whether the host takes links that apps open; until then they stay in the guest.
+    Links(bool),
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -789,6 +794,7 @@ impl Message for Request {
             Self::Act { act: Act::WindowMenu(at), .. } => Invalid::unless(at.is_sane(), "window menu"),
             Self::Cursor(Cursor::Named(name)) => Invalid::unless(name.len() <= 64, "cursor name"),
             Self::Cursor(Cursor::Surface { hotspot, .. }) => Invalid::unless(hotspot.is_sane(), "hotspot"),
+            Self::OpenLink(uri) => Invalid::unless(links::is_link(uri), "link"),
             Self::Offer(offer) => offer.check(),
             Self::Fetch { kind, .. } => check_type(kind),
             Self::DragAnswer { kind, action, .. } => {
@@ -852,6 +858,7 @@ impl Message for Event {
             | Self::Frame { .. }
             | Self::Refresh { .. }
             | Self::Constrained { .. }
+            | Self::Links(_)
             | Self::ShortcutsInhibited { .. }
             | Self::Stream { .. }
             | Self::QueryCounters => Ok(()),

@@ -22,6 +22,7 @@ pub mod geometry;
 pub mod handshake;
 pub mod input;
 pub mod limits;
+pub mod links;
 pub mod memory;
 pub mod scale;
 pub mod selection;

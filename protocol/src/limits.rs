@@ -65,3 +65,5 @@ pub const APP_WORDS: usize = 1024;
 pub const APP_ACTIONS: usize = 32;
 /// Bytes of one icon file of an app.
 pub const APP_ICON: usize = 96 * 1024;
+/// Bytes of a link that the host opens.
+pub const LINK: usize = 8192;

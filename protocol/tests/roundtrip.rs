@@ -226,6 +226,7 @@ fn request() -> impl Strategy<Value = Request> {
             icon: icon.map(|(surface, offset)| DragIcon { surface, offset })
         }),
         any::<u64>().prop_map(|serial| Request::DragCancel { serial }),
+        "[!-~]{0,80}".prop_map(|rest| Request::OpenLink(format!("https:{rest}"))),
         (any::<u64>(), selection(), any::<u64>(), kind()).prop_map(|(transfer, selection, serial, kind)| {
             Request::Fetch { transfer, selection, serial, kind }
         }),

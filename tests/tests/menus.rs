@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -70,6 +71,7 @@ fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
     clicks_start_it_once(&machine, &xvfb);
     come_and_go(&machine);
     open_files(&machine);
+    links(&machine);
     // A click on an app of a paused machine has it go on.
     machine.ok(&["pause", name]);
     assert_eq!(machine.listed()["state"], "paused");
@@ -191,6 +193,56 @@ fn open_files(machine: &Machine) {
     within(BOOT, "the end of an app's entry", || (!path.exists()).then_some(()));
     let gone = machine.output(&["run", &machine.name, "notes.desktop"]);
     assert_eq!(gone.status.code(), Some(127));
+}
+
+/// Links that apps of the guest open are opened by the host's browser, as far as that is permitted.
+fn links(machine: &Machine) {
+    let dir = tempfile::tempdir().unwrap();
+    let browser = |path: &Path| {
+        format!(
+            "[Desktop Entry]\nType=Application\nName=Browser\nExec=sh -c \"echo \\\\\"\\\\$1\\\\\" >> {}\" sh %u\n\
+             MimeType=x-scheme-handler/https;x-scheme-handler/http;x-scheme-handler/mailto;\n",
+            path.display()
+        )
+    };
+    // The host's own browser: what it is given it writes down.
+    let opened = dir.path().join("opened");
+    let entry = data().join("applications/inlay-test-browser.desktop");
+    std::fs::write(&entry, browser(&opened)).unwrap();
+    let config: PathBuf = std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test").into();
+    let kinds = ["http", "https", "mailto"];
+    let defaults: String =
+        kinds.iter().map(|kind| format!("x-scheme-handler/{kind}=inlay-test-browser.desktop\n")).collect();
+    std::fs::write(config.join("mimeapps.list"), format!("[Default Applications]\n{defaults}")).unwrap();
+    let lines = |count: usize| {
+        within(BOOT, "a link on the host", || {
+            let text = std::fs::read_to_string(&opened).unwrap_or_default();
+            (text.lines().count() == count).then_some(text)
+        })
+    };
+    let run = |app: &[&str]| machine.ok(&[&["run", "--wait", &machine.name], app].concat());
+    run(&["xdg-open", "https://host.invalid/?a=1&b=%20$(x)"]);
+    assert_eq!(lines(1), "https://host.invalid/?a=1&b=%20$(x)\n");
+    run(&["xdg-open", "mailto:somebody@host.invalid"]);
+    lines(2);
+    run(&["gio", "open", "http://host.invalid/"]);
+    assert!(lines(3).ends_with("http://host.invalid/\n"));
+    // At "never" they stay with the guest's own browser.
+    machine.ok(&["permissions", &machine.name, "links", "never"]);
+    let own = browser(Path::new("/home/user/own"));
+    let mut process = machine
+        .guest_process("mkdir -p .local/share/applications && cat > .local/share/applications/own.desktop");
+    process.0.stdin.take().unwrap().write_all(own.as_bytes()).unwrap();
+    within(BOOT, "a browser in the guest", || process.ended());
+    machine.guest("update-desktop-database .local/share/applications 2>/dev/null || printf '[MIME Cache]\nx-scheme-handler/https=own.desktop;\n' > .local/share/applications/mimeinfo.cache");
+    run(&["xdg-open", "https://guest.invalid/"]);
+    within(BOOT, "a link in the guest's own browser", || {
+        (machine.guest("cat own 2>/dev/null || true") == "https://guest.invalid/\n").then_some(())
+    });
+    lines(3);
+    machine.ok(&["permissions", &machine.name, "links", "always"]);
+    std::fs::remove_file(entry).unwrap();
+    std::fs::remove_file(config.join("mimeapps.list")).unwrap();
 }
 
 fn image_size(path: &Path) -> (u32, u32) {

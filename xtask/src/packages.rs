@@ -45,6 +45,7 @@ pub const TESTS: &[&str] = &[
     "wl-clipboard",
     "wlcs",
     "x11-xkb-utils",
+    "xdg-utils",
     "xclip",
     "xterm",
     "xwayland",

@@ -113,6 +113,8 @@ impl Host {
             .args(["--stream", &address("stream")])
             .arg("--runtime-dir")
             .arg(dir.path())
+            .arg("--share")
+            .arg(dir.path().join("share"))
             .env("XDG_RUNTIME_DIR", dir.path())
             .envs(environment.iter().copied())
             .spawn()
@@ -311,6 +313,7 @@ impl Host {
             | Request::DragStart(_)
             | Request::DragIcon { .. }
             | Request::DragCancel { .. }
+            | Request::OpenLink(_)
             | Request::SayAgain => {}
         }
         self.requests.push(request);

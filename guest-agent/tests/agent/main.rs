@@ -9,6 +9,7 @@ mod drag;
 mod host;
 mod hostile;
 mod input;
+mod links;
 mod pixels;
 mod programs;
 mod reconnect;

@@ -19,7 +19,7 @@ use super::progress::{Progress, STEPS};
 use super::{BaseRequest, CreateError, tool};
 
 /// What every guest has; the rest comes by dependencies.
-pub(super) const PACKAGES: [&str; 14] = [
+pub(super) const PACKAGES: [&str; 15] = [
     "busybox-static",
     "dbus",
     "e2fsprogs",
@@ -32,6 +32,7 @@ pub(super) const PACKAGES: [&str; 14] = [
     "systemd-sysv",
     "udev",
     "x11-xkb-utils",
+    "xdg-utils",
     "xkb-data",
     "xwayland",
 ];

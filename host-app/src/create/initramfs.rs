@@ -35,6 +35,14 @@ const INIT: &str = include_str!("../../../assets/guest/init");
 const POWEROFF: &str = include_str!("../../../assets/guest/poweroff");
 const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
 
+const OPEN_LINK: &str = include_str!("../../../assets/guest/open-link");
+
+/// What makes the guest's programs give links to the agent.
+const SHARE: [(&str, &str); 2] = [
+    ("applications/inlay-link.desktop", include_str!("../../../assets/guest/share/inlay-link.desktop")),
+    ("xdg/mimeapps.list", include_str!("../../../assets/guest/share/mimeapps.list")),
+];
+
 /// Units of the guest: name, text, the target that wants it.
 const UNITS: [(&str, &str, Option<&str>); 6] = [
     (
@@ -151,12 +159,17 @@ fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), Age
     }
     let mut write = || -> io::Result<()> {
         archive.file("init", 0o755, INIT.as_bytes())?;
-        for folder in ["inlay-agent", "inlay-agent/lib", "inlay-agent/units"] {
-            archive.folder(folder, 0o755)?;
+        let folders = ["", "/lib", "/units", "/share", "/share/applications", "/share/xdg"];
+        for folder in folders {
+            archive.folder(&format!("inlay-agent{folder}"), 0o755)?;
         }
         archive.file("inlay-agent/inlay-agent", 0o755, &elf.stripped())?;
         archive.file("inlay-agent/poweroff", 0o755, POWEROFF.as_bytes())?;
         archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
+        archive.file("inlay-agent/open-link", 0o755, OPEN_LINK.as_bytes())?;
+        for (name, text) in SHARE {
+            archive.file(&format!("inlay-agent/share/{name}"), 0o644, text.as_bytes())?;
+        }
         for (name, content) in &contents {
             archive.file(&format!("inlay-agent/lib/{name}"), 0o755, content)?;
         }

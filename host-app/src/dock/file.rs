@@ -112,15 +112,19 @@ fn escape(value: &str) -> String {
     }
 }
 
-/// What it can open: types of files. Links are opened by choice only, never because an app says that it can.
+/// Links that an app of the guest can be chosen for; never by itself (types.rs).
+const LINKS: [&str; 3] = ["http", "https", "mailto"];
+
+/// What it can open: types of files, and links.
 fn mime_types(app: &App) -> String {
     let good = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
     };
     let is_type = |name: &&String| {
-        name.split_once('/')
-            .is_some_and(|(kind, rest)| good(kind) && good(rest) && kind != "x-scheme-handler")
+        name.split_once('/').is_some_and(|(kind, rest)| {
+            good(kind) && good(rest) && (kind != "x-scheme-handler" || LINKS.contains(&rest))
+        })
     };
     if app.takes == Takes::Nothing {
         return String::new();

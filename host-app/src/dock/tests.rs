@@ -15,7 +15,7 @@ fn app(id: &str) -> Stored {
         name: Text { plain: "Files".into(), local: Some("Dateien".into()) },
         comment: text("back\\slash"),
         keywords: text("folder;disk;"),
-        mime_types: ["inode/directory", "x-scheme-handler/http", "bad type/x", "a/b"]
+        mime_types: ["inode/directory", "x-scheme-handler/http", "x-scheme-handler/ssh", "bad type/x", "a/b"]
             .map(str::to_owned)
             .to_vec(),
         actions: vec![Action { id: "new".into(), name: text("New") }],
@@ -67,7 +67,7 @@ fn an_entry_says_what_the_app_is_and_nothing_that_it_runs() {
     let expected = "[Desktop Entry]\nType=Application\nVersion=1.4\nName=Dateien (demo)\nComment=back\\\\slash\n\
         Keywords=folder;disk;Files;demo;inlay;\nExec=inlay run --notify demo org.x.Files.desktop %U\nIcon=inlay.demo.org.x.Files\n\
         Terminal=false\nCategories=X-Inlay;\nStartupNotify=true\nStartupWMClass=inlay.demo.org.x.Files\n\
-        MimeType=inode/directory;a/b;\nActions=new;\nX-Inlay-Machine=demo\nX-Inlay-Digest=0000000000000001\n\n\
+        MimeType=inode/directory;x-scheme-handler/http;a/b;\nActions=new;\nX-Inlay-Machine=demo\nX-Inlay-Digest=0000000000000001\n\n\
         [Desktop Action new]\nName=New\nExec=inlay run --notify --action new demo org.x.Files.desktop\n";
     assert_eq!(text, expected);
     let odd = file::text(&"demo".parse().unwrap(), &app("a"), "/my \"own\" $x/100%/inlay");

@@ -9,6 +9,7 @@
 //! what the guest copied takes nothing's place on the desktop before. Drags are in [`drags`].
 
 mod drags;
+mod links;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use inlay_protocol::limits;
 use inlay_protocol::selection::{Actions, Offer, Selection};
 
 use self::drags::{Carried, Dragging};
+use self::links::Links;
 use super::dialogs::Dialogs;
 use super::gate::{Answer, Gate, Pass};
 use super::presenter::{Presenter, Selections};
@@ -137,6 +139,7 @@ pub struct Exchange {
     drag: Dragging,
     /// What an app of the guest drags.
     carried: Option<Carried>,
+    links: Links,
     tickets: Vec<Ticket>,
     streams: Vec<(Connection, Moving)>,
 }
@@ -159,6 +162,7 @@ impl Exchange {
             waiting: Vec::new(),
             drag: Dragging::Nothing,
             carried: None,
+            links: Links::default(),
             tickets: Vec::new(),
             streams: Vec::new(),
         }
@@ -186,7 +190,7 @@ impl Exchange {
     /// An agent is there: what it is to know.
     pub fn greet(&mut self) -> Vec<Event> {
         self.desktop.iter_mut().for_each(|desktop| desktop.told.clear());
-        self.tell()
+        self.links_news(true).into_iter().chain(self.tell()).collect()
     }
 
     /// The agent is gone, and with it what its apps had to give.
@@ -380,6 +384,11 @@ impl Exchange {
 
     /// Asks the user, if somebody looks at the machine at all.
     fn ask(&mut self, resource: Resource, of: u64, outside: &mut Outside<'_>) {
+        self.ask_about(resource, of, None, outside);
+    }
+
+    /// The same, about one thing that is shown.
+    fn ask_about(&mut self, resource: Resource, of: u64, what: Option<&str>, outside: &mut Outside<'_>) {
         let Some((window, app)) = &outside.focus else { return };
         let Some(question) = self.gate.ask(resource, of) else { return };
         let machine = &self.machine;
@@ -393,6 +402,9 @@ impl Exchange {
             Resource::Drop(Way::In) => format!("\"{app}\" of {machine} is to get what you dropped on it."),
             Resource::Drop(Way::Out) => {
                 format!("\"{app}\" of {machine} is to give what you dragged out of it to another app.")
+            }
+            Resource::Links => {
+                format!("{machine} wants to open a link on this host:\n{}", what.unwrap_or_default())
             }
         };
         outside.dialogs.permit(question.number, &text, *window);
@@ -408,6 +420,10 @@ impl Exchange {
         match question.resource {
             Resource::Drop(Way::In) => return self.drop_if_permitted(outside).into_iter().collect(),
             Resource::Drop(Way::Out) => return self.give_if_permitted(),
+            Resource::Links => {
+                self.link_if_permitted(outside);
+                return self.links_news(false).into_iter().collect();
+            }
             Resource::Clipboard(..) => {}
         }
         let about = |waiting: &mut Waiting| resource(Way::In, &waiting.kind) == question.resource;
@@ -429,7 +445,7 @@ impl Exchange {
         for selection in Selection::ALL {
             self.show(selection, presenter.selections_mut(), false);
         }
-        self.tell()
+        self.links_news(false).into_iter().chain(self.tell()).collect()
     }
 
     /// A stream for data; none when there are too many.

@@ -33,6 +33,13 @@ impl Session {
         self.clear_for_question(tools)
     }
 
+    /// An app of the guest opens a link.
+    pub(super) fn link(&mut self, uri: String, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        let (exchange, mut outside) = self.outside(tools);
+        exchange.link(uri, &mut outside);
+        self.clear_for_question(tools)
+    }
+
     /// The user answered a question about it.
     pub(super) fn permitted(
         &mut self,

@@ -333,6 +333,7 @@ impl Session {
             Request::DragEnd { serial, action } => tools.exchange.drag_ended(serial, action, tools.presenter),
             Request::DragStart(start) => self.drag_starts(start, tools)?,
             Request::DragIcon { serial, icon } => self.drag_icon(serial, icon, tools),
+            Request::OpenLink(uri) => self.link(uri, tools)?,
             Request::DragCancel { serial } => tools.exchange.drag_cancelled(serial, tools.presenter),
             Request::SayAgain => self.news.add(News::EVERYTHING),
         }
