@@ -7,7 +7,7 @@
 //!   Status -> Status          Ready -> Progress* -> Done | Failed
 //!   Launch -> Launched [-> Exited, when asked to wait] | Failed
 //!   Exec -> Stream (with the socket: the command line then speaks to the agent itself) | Failed
-//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Windows -> Done | Failed
+//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Window -> Done | Failed
 //! ```
 
 use std::io;
@@ -115,6 +115,13 @@ pub enum Request {
     Pause,
     /// Let them run again.
     Resume,
+    /// Show the guest's screen in a window; answer when that is closed.
+    Window {
+        /// On all of a monitor.
+        fullscreen: bool,
+        /// Where the window shall be.
+        display: Display,
+    },
 }
 
 /// What a machine is doing.
@@ -196,7 +203,12 @@ impl Message for Request {
         match self {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
             Self::Signal(signal) => Invalid::unless((1..=64).contains(signal), "signal"),
-            Self::Status | Self::Ready(_) | Self::Stop { .. } | Self::Pause | Self::Resume => Ok(()),
+            Self::Status
+            | Self::Ready(_)
+            | Self::Stop { .. }
+            | Self::Pause
+            | Self::Resume
+            | Self::Window { .. } => Ok(()),
         }
     }
 }
