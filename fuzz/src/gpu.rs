@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver};
+use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver, ScreenHandle};
 use inlay_vmm_core::virtio::{Mem, Wake};
 use vm_memory::{GuestAddress, GuestMemory as _};
 
@@ -68,7 +68,8 @@ impl Bench {
         let mut input = Input(data);
         let backed = Arc::<Mutex<Backed>>::default();
         let observer = Observer { backed: backed.clone(), mem: self.guest.mem.clone() };
-        let mut device = Gpu::new(LIMITS, Box::new(observer));
+        let screen = ScreenHandle::new().expect("a descriptor");
+        let mut device = Gpu::new(LIMITS, Box::new(observer), screen);
         self.guest.begin(input.byte().unwrap_or(4));
         for _ in 0..STEPS {
             if self.step(&mut device, &backed, &mut input).is_none() {

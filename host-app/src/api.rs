@@ -7,7 +7,7 @@
 //!   Status -> Status          Ready -> Progress* -> Done | Failed
 //!   Launch, Open -> Launched [-> Exited, when asked to wait] | Failed
 //!   Exec -> Stream (with the socket: the command line then speaks to the agent itself) | Failed
-//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Windows -> Done | Failed
+//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Window -> Done | Failed
 //! ```
 
 use std::io;
@@ -129,6 +129,13 @@ pub enum Request {
     Pause,
     /// Let them run again.
     Resume,
+    /// Show the guest's screen in a window; answer when that is closed.
+    Window {
+        /// On all of a monitor.
+        fullscreen: bool,
+        /// Where the window shall be.
+        display: Display,
+    },
 }
 
 /// What a machine is doing.
@@ -211,7 +218,12 @@ impl Message for Request {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
             Self::Open { app, action, uris, .. } => catalogue::check_open(app, action.as_ref(), uris),
             Self::Signal(signal) => Invalid::unless((1..=64).contains(signal), "signal"),
-            Self::Status | Self::Ready(_) | Self::Stop { .. } | Self::Pause | Self::Resume => Ok(()),
+            Self::Status
+            | Self::Ready(_)
+            | Self::Stop { .. }
+            | Self::Pause
+            | Self::Resume
+            | Self::Window { .. } => Ok(()),
         }
     }
 }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Largest configuration file that is read.
 const FILE_MAX: u64 = 64 * 1024;
 
+/// Most characters of a machine's own words for its kernel; kernels take 2048 in all.
+pub const OPTIONS_MAX: usize = 1024;
+
 /// Who runs the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -190,6 +193,9 @@ pub struct Config {
     /// MiB of what its apps copied that are kept when the app ends, 0 to 1024; 0 keeps nothing.
     #[serde(default = "Config::default_keep_copied")]
     pub keep_copied: u32,
+    /// More words for its kernel's command line, of at most [`OPTIONS_MAX`] printable characters.
+    #[serde(default)]
+    pub kernel_options: String,
     /// Id of the base image that its root disk belongs to, for life.
     pub base: String,
 }
@@ -206,6 +212,7 @@ impl Config {
             network: Network::default(),
             border: Border::default(),
             keep_copied: Self::default_keep_copied(),
+            kernel_options: String::new(),
             base,
         }
     }
@@ -248,6 +255,9 @@ impl Config {
         key("cpus", "between 1 and 64", (1..=64).contains(&config.cpus))?;
         key("memory", "between 256 and 1048576 (MiB)", (256..=1_048_576).contains(&config.memory))?;
         key("keep_copied", "between 0 and 1024 (MiB)", config.keep_copied <= 1024)?;
+        let options = &config.kernel_options;
+        let plain = options.len() <= OPTIONS_MAX && options.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        key("kernel_options", "printable ASCII, 1024 characters at most", plain)?;
         // It becomes part of a path.
         let hex = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         key(
@@ -267,6 +277,7 @@ impl Config {
              # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
              # border: around windows and menus, \"none\", \"auto\" (a colour for the machine's name) or a colour (\"#d93a2b\").\n\
              # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
+             # kernel_options: more words for its kernel's command line.\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
     }
@@ -386,6 +397,7 @@ mod tests {
         config.network = Network::Tap("tap0".into());
         config.border = Border::Colour([0xd9, 0x3a, 0x2b]);
         config.keep_copied = 0;
+        config.kernel_options = "quiet init=\"/bin/sh\"".into();
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
@@ -406,7 +418,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `kernel_options`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));
@@ -420,6 +432,10 @@ mod tests {
         for border in ["#12345", "#1234567", "#+12345", "red", ""] {
             let text = error(&format!("{BASE}border = \"{border}\"\n"));
             assert!(text.starts_with(&format!("m.toml:2: key `border`: \"{border}\" is not")), "{text}");
+        }
+        for options in ["a\\nb".to_owned(), "a\u{e4}".to_owned(), "a".repeat(OPTIONS_MAX + 1)] {
+            let text = error(&format!("{BASE}kernel_options = \"{options}\"\n"));
+            assert!(text.starts_with("m.toml:2: key `kernel_options` must be printable"), "{text}");
         }
         let text = error(&format!("{BASE}cpus 4\n"));
         assert!(text.starts_with("m.toml:2: "), "{text}");

@@ -15,7 +15,7 @@ use inlay_tests::bare::{self, Guest};
 use inlay_vmm_core::devices::balloon::Balloon;
 use inlay_vmm_core::devices::block::{Block, Format, Image, ImageConfig};
 use inlay_vmm_core::devices::console::Console;
-use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver};
+use inlay_vmm_core::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver, ScreenHandle};
 use inlay_vmm_core::devices::input::{Input, Kind};
 use inlay_vmm_core::devices::net::Net;
 use inlay_vmm_core::devices::rng::Rng;
@@ -79,7 +79,7 @@ fn every_device(folder: &Path) -> (Vec<Box<dyn Device>>, Vec<UnixStream>) {
         Box::new(Balloon::new().unwrap()),
         Box::new(Input::new(Kind::Keyboard).unwrap()),
         Box::new(Input::new(Kind::Pointer).unwrap()),
-        Box::new(Gpu::new(GpuLimits::default(), Box::new(Nobody))),
+        Box::new(Gpu::new(GpuLimits::default(), Box::new(Nobody), ScreenHandle::new().unwrap())),
         Box::new(Vsock::new(vsock).unwrap()),
     ];
     (devices, vec![network, terminal])

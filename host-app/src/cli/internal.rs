@@ -35,6 +35,7 @@ pub(super) fn machine(args: &MachineArgs) -> anyhow::Result<ExitCode> {
         start_limit: args.begin.limit(),
         display: Display::from_env(args.begin.headless),
         engine: args.begin.engine,
+        window: args.window,
     };
     let mut told = false;
     let end = machine::run(&folders, &name, &options, |note| {

@@ -12,6 +12,7 @@ mod picture;
 mod power;
 mod run;
 mod share;
+mod window;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     Run(RunArgs),
     /// Run a command in a machine, with its input, output and exit status here
     Exec(ExecArgs),
+    /// Show a machine's whole screen in one window; the machine is started if it is off
+    Window(WindowArgs),
     /// Start a machine and wait until it is ready
     Start(StartArgs),
     /// Switch a machine off
@@ -279,6 +282,17 @@ struct StartArgs {
 }
 
 #[derive(Debug, Args)]
+struct WindowArgs {
+    #[command(flatten)]
+    name: NameArg,
+    #[command(flatten)]
+    begin: BeginArgs,
+    /// On all of a monitor
+    #[arg(long)]
+    fullscreen: bool,
+}
+
+#[derive(Debug, Args)]
 struct StopArgs {
     #[command(flatten)]
     name: NameArg,
@@ -318,6 +332,9 @@ struct MachineArgs {
     name: NameArg,
     #[command(flatten)]
     begin: BeginArgs,
+    /// Show the guest's screen
+    #[arg(long)]
+    window: bool,
 }
 
 #[derive(Debug, Args)]
@@ -374,6 +391,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Create(args) => machines::create(args),
         Command::Run(args) => run::run(args),
         Command::Exec(args) => exec::exec(args),
+        Command::Window(args) => window::window(&args),
         Command::Start(args) => power::start(&args),
         Command::Stop(args) => power::stop(&args),
         Command::Pause(name) => power::pause(&name, true),

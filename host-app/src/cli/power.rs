@@ -37,6 +37,16 @@ pub(super) fn connect_or_start(
     name: &MachineName,
     begin: &BeginArgs,
 ) -> anyhow::Result<Connected> {
+    connect_or_start_with(folders, name, begin, false)
+}
+
+/// The same; one that is started here shows the guest's screen if asked to.
+pub(super) fn connect_or_start_with(
+    folders: &Folders,
+    name: &MachineName,
+    begin: &BeginArgs,
+    window: bool,
+) -> anyhow::Result<Connected> {
     let paths = folders.machine(name);
     check_exists(&paths)?;
     let socket = Sockets::new(paths.runtime()).api();
@@ -45,7 +55,7 @@ pub(super) fn connect_or_start(
         if let Some(client) = Client::connect(&socket)? {
             return Ok(Connected { client, started: false });
         }
-        if spawn(&paths, begin)? {
+        if spawn(&paths, begin, window)? {
             let client = Client::connect(&socket)?.context("the machine process ended at once")?;
             return Ok(Connected { client, started: true });
         }
@@ -57,13 +67,16 @@ pub(super) fn connect_or_start(
 }
 
 /// Starts a machine process; `false` when another holds the machine.
-fn spawn(paths: &MachinePaths, begin: &BeginArgs) -> anyhow::Result<bool> {
+fn spawn(paths: &MachinePaths, begin: &BeginArgs, window: bool) -> anyhow::Result<bool> {
     let log_path = paths.machine_log();
     let log = open_log(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut command = Command::new(process::own_binary()?);
     command.arg("machine").arg(paths.name().as_str()).arg("--timeout").arg(begin.timeout.to_string());
     if begin.headless {
         command.arg("--headless");
+    }
+    if window {
+        command.arg("--window");
     }
     if let Some(engine) = begin.engine {
         command.arg("--engine").arg(engine.name());

@@ -33,6 +33,7 @@ const APPLETS: [&str; 15] = [
 
 const INIT: &str = include_str!("../../../assets/guest/init");
 const POWEROFF: &str = include_str!("../../../assets/guest/poweroff");
+const LOGIN: &str = include_str!("../../../assets/guest/login");
 const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
 
 const OPEN_LINK: &str = include_str!("../../../assets/guest/open-link");
@@ -44,7 +45,7 @@ const SHARE: [(&str, &str); 2] = [
 ];
 
 /// Units of the guest: name, text, the target that wants it.
-const UNITS: [(&str, &str, Option<&str>); 6] = [
+const UNITS: [(&str, &str, Option<&str>); 7] = [
     (
         "inlay-agent.service",
         include_str!("../../../assets/guest/units/inlay-agent.service"),
@@ -62,12 +63,16 @@ const UNITS: [(&str, &str, Option<&str>); 6] = [
     ),
     ("inlay-bus.socket", include_str!("../../../assets/guest/units/inlay-bus.socket"), None),
     ("inlay-bus.service", include_str!("../../../assets/guest/units/inlay-bus.service"), None),
+    ("inlay-console@.service", include_str!("../../../assets/guest/units/inlay-console@.service"), None),
     (
         "inlay-network.service",
         include_str!("../../../assets/guest/units/inlay-network.service"),
         Some("multi-user.target"),
     ),
 ];
+
+/// Consoles of the guest's screen that have a login, as Ctrl-Alt-F1 and Ctrl-Alt-F2 show them.
+const CONSOLES: [&str; 2] = ["tty1", "tty2"];
 
 /// Writes the base's half from the parts that the recipe collected.
 pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
@@ -165,6 +170,7 @@ fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), Age
         }
         archive.file("inlay-agent/inlay-agent", 0o755, &elf.stripped())?;
         archive.file("inlay-agent/poweroff", 0o755, POWEROFF.as_bytes())?;
+        archive.file("inlay-agent/login", 0o755, LOGIN.as_bytes())?;
         archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
         archive.file("inlay-agent/open-link", 0o755, OPEN_LINK.as_bytes())?;
         for (name, text) in SHARE {
@@ -185,6 +191,12 @@ fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), Age
             archive.folder(&folder, 0o755)?;
             for unit in units {
                 archive.link(&format!("{folder}/{unit}"), &format!("../{unit}"))?;
+            }
+            if target == "multi-user.target" {
+                for console in CONSOLES {
+                    let link = format!("{folder}/inlay-console@{console}.service");
+                    archive.link(&link, "../inlay-console@.service")?;
+                }
             }
         }
         Ok(())
@@ -247,6 +259,7 @@ mod tests {
         assert!(unit.contains("ExecStart=/run/inlay/agent/lib/ld-linux-x86-64.so.2 "));
         assert!(holds("inlay-agent/lib/libc.so.6"));
         assert!(holds("inlay-agent/units/sysinit.target.wants/inlay-agent.service"));
+        assert!(holds("inlay-agent/units/multi-user.target.wants/inlay-console@tty1.service"));
         assert!(holds("init"));
     }
 

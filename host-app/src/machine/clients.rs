@@ -43,6 +43,8 @@ pub enum Doing {
     },
     /// The guest's end.
     Stop,
+    /// The end of the full window.
+    Window,
 }
 
 /// What has come of a command.

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inlay_protocol::connection::{Connection, ConnectionError};
-use inlay_protocol::memory::{Notice, Region, Run};
-use inlay_vmm_core::devices::gpu::{PageRun, ResourceInfo, ResourceObserver};
+use inlay_protocol::geometry::{Point, Rect, Size};
+use inlay_protocol::memory::{self, Notice, Region, Run, Show, Wish};
+use inlay_vmm_core::devices::gpu::{Area, CursorImage, PageRun, ResourceInfo, ResourceObserver, Scanout};
 use inlay_vmm_core::transport::vhost_user::{MemoryObserver, RamRegion};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -39,6 +40,16 @@ struct Table {
     changed: BTreeSet<u32>,
     /// Ids that the main loop has seen; others come and go unnoticed.
     seen: BTreeSet<u32>,
+    screen: OnScreen,
+}
+
+/// What is on the guest's screen, each with a count of its changes.
+#[derive(Debug, Default)]
+struct OnScreen {
+    scanout: (u64, Option<memory::Scanout>),
+    cursor: (u64, Option<memory::CursorImage>),
+    /// What was drawn since the main loop looked.
+    drawn: Option<Rect>,
 }
 
 #[derive(Debug)]
@@ -84,6 +95,63 @@ impl ResourceObserver for Observer {
         drop(table);
         self.0.wake();
     }
+
+    fn scanout(&mut self, shown: Option<Scanout>) {
+        self.screen(|screen| {
+            let (count, now) = &mut screen.scanout;
+            (*count, *now, screen.drawn) = (*count + 1, shown.map(scanout), None);
+            true
+        });
+    }
+
+    fn flushed(&mut self, area: Area) {
+        self.screen(|screen| {
+            // Until the main loop has looked, more of it is no news.
+            let news = screen.drawn.is_none();
+            screen.drawn = Some(screen.drawn.map_or(rect(area), |drawn| drawn.union(rect(area))));
+            news
+        });
+    }
+
+    fn cursor(&mut self, shown: Option<CursorImage>) {
+        self.screen(|screen| {
+            screen.cursor = (screen.cursor.0 + 1, shown.and_then(cursor));
+            true
+        });
+    }
+}
+
+impl Observer {
+    fn screen(&self, change: impl FnOnce(&mut OnScreen) -> bool) {
+        let mut table = self.0.table();
+        let news = change(&mut table.screen);
+        drop(table);
+        if news {
+            self.0.wake();
+        }
+    }
+}
+
+/// A rectangle of the device's, which has checked that it is no larger than a resource.
+fn rect(area: Area) -> Rect {
+    let place = |place: u32| i32::try_from(place).unwrap_or(i32::MAX);
+    Rect { x: place(area.x), y: place(area.y), width: area.width, height: area.height }
+}
+
+fn scanout(shown: Scanout) -> memory::Scanout {
+    let Area { x, y, width, height } = shown.area;
+    let offset = u64::from(y) * u64::from(shown.stride) + 4 * u64::from(x);
+    let (resource, generation, stride) = (shown.id, shown.generation, shown.stride);
+    memory::Scanout { resource, generation, offset, stride, size: Size::new(width, height) }
+}
+
+/// A pointer's image; none that is larger than pointers are.
+fn cursor(shown: CursorImage) -> Option<memory::CursorImage> {
+    let (resource, generation, size) = (shown.id, shown.generation, Size::new(shown.width, shown.height));
+    let place = |at: u32, side: u32| i32::try_from(at.min(side.saturating_sub(1))).unwrap_or(0);
+    let hotspot = Point::new(place(shown.hot_x, size.width), place(shown.hot_y, size.height));
+    let small = size.width.max(size.height) <= memory::CURSOR;
+    small.then_some(memory::CursorImage { resource, generation, size, hotspot })
 }
 
 impl MemoryObserver for Observer {
@@ -125,6 +193,15 @@ struct Client {
     epoch: u64,
     known: HashMap<u32, u64>,
     todo: BTreeSet<u32>,
+    /// How the screen is shown, as it was told.
+    show: Option<Show>,
+    /// Counts of the scanout and the cursor that it was told of.
+    scanout: u64,
+    cursor: u64,
+    /// What was drawn that it does not know of.
+    drawn: Option<Rect>,
+    /// Whether it is at work on what was drawn.
+    drawing: bool,
 }
 
 /// Serves window processes.
@@ -159,6 +236,11 @@ impl MemoryServer {
             .chain(self.clients.iter().map(|c| (c.connection.fd(), c.connection.wants_write())))
     }
 
+    /// Has the main loop look here again: what is shown changed.
+    pub fn wake(&self) {
+        self.shared.wake();
+    }
+
     /// Tells all window processes that the machine is being switched off.
     pub fn ending(&mut self) {
         self.clients.retain_mut(|client| {
@@ -166,8 +248,8 @@ impl MemoryServer {
         });
     }
 
-    /// Takes new window processes and brings all up to date.
-    pub fn turn(&mut self) {
+    /// Takes new window processes and brings all up to date; what they wish for.
+    pub fn turn(&mut self, show: Option<Show>) -> Vec<Wish> {
         // Empty or not: only its being full would matter.
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         while let Some(connection) = door::accept(&self.listener) {
@@ -176,7 +258,17 @@ impl MemoryServer {
                 continue;
             }
             let todo = self.shared.table().resources.keys().copied().collect();
-            self.clients.push(Client { connection, epoch: 0, known: HashMap::new(), todo });
+            self.clients.push(Client {
+                connection,
+                epoch: 0,
+                known: HashMap::new(),
+                todo,
+                show: None,
+                scanout: 0,
+                cursor: 0,
+                drawn: None,
+                drawing: false,
+            });
         }
         let mut table = self.shared.table();
         table.look();
@@ -191,28 +283,89 @@ impl MemoryServer {
                 client.todo.insert(id);
             }
         }
-        self.clients.retain_mut(|client| match client.bring_up_to_date(&table) {
+        // While nobody looks, the first of it is all that wakes the main loop.
+        let drawn = if show.is_some() { table.screen.drawn.take() } else { None };
+        let mut wishes = Vec::new();
+        self.clients.retain_mut(|client| match client.bring_up_to_date(&table, drawn, show, &mut wishes) {
             Ok(()) => true,
-            Err(ConnectionError::Closed) => false,
+            Err(ConnectionError::Closed) => {
+                // What it held is held no more.
+                wishes.push(Wish::Released);
+                false
+            }
             Err(error) => {
                 tracing::warn!(error = %door::chain(&error), "a window process is dropped");
+                wishes.push(Wish::Released);
                 false
             }
         });
+        wishes
     }
 }
 
 impl Client {
-    fn bring_up_to_date(&mut self, table: &Table) -> Result<(), ConnectionError> {
-        // It says nothing; its end is what may come.
+    fn bring_up_to_date(
+        &mut self,
+        table: &Table,
+        drawn: Option<Rect>,
+        show: Option<Show>,
+        wishes: &mut Vec<Wish>,
+    ) -> Result<(), ConnectionError> {
         self.connection.receive()?;
-        self.connection.next_message::<Notice>()?;
+        while let Some((wish, _)) = self.connection.next_message::<Wish>()? {
+            match wish {
+                Wish::Drawn => self.drawing = false,
+                wish => wishes.push(wish),
+            }
+        }
+        self.tell_resources(table)?;
+        self.tell_screen(&table.screen, drawn, show)?;
+        self.connection.flush()
+    }
+
+    /// Tells what is on the screen, once the resource that it is of was told.
+    fn tell_screen(
+        &mut self,
+        screen: &OnScreen,
+        drawn: Option<Rect>,
+        show: Option<Show>,
+    ) -> Result<(), ConnectionError> {
+        if self.show != show {
+            self.show = show;
+            self.connection.queue(&Notice::Screen(show))?;
+        }
+        let known = |resource: u32, generation: u64| self.known.get(&resource) == Some(&generation);
+        let (count, shown) = screen.scanout;
+        if self.scanout != count && shown.is_none_or(|s| known(s.resource, s.generation)) {
+            (self.scanout, self.drawn) = (count, None);
+            self.connection.queue(&Notice::Scanout(shown))?;
+        }
+        let (count, image) = screen.cursor;
+        if self.cursor != count && image.is_none_or(|c| known(c.resource, c.generation)) {
+            self.cursor = count;
+            self.connection.queue(&Notice::Cursor(image))?;
+        }
+        if let Some(drawn) = drawn {
+            self.drawn = Some(self.drawn.map_or(drawn, |before| before.union(drawn)));
+        }
+        if !self.drawing
+            && self.show.is_some()
+            && let Some(drawn) = self.drawn.take()
+        {
+            self.drawing = true;
+            self.connection.queue(&Notice::Flushed(drawn))?;
+        }
+        Ok(())
+    }
+
+    fn tell_resources(&mut self, table: &Table) -> Result<(), ConnectionError> {
         if self.epoch != table.epoch {
             let (regions, fds) = table.regions.iter().cloned().unzip();
             self.connection.queue_with(&Notice::Regions(regions), fds)?;
             self.epoch = table.epoch;
             // Regions replace everything that was said before.
             self.known.clear();
+            (self.scanout, self.cursor) = (0, 0);
             self.todo.extend(table.resources.keys());
         }
         while self.epoch != 0
@@ -234,7 +387,7 @@ impl Client {
                 self.connection.queue(&Notice::Resource { id, generation: *generation, runs })?;
             }
         }
-        self.connection.flush()
+        Ok(())
     }
 }
 
@@ -277,6 +430,8 @@ mod tests {
     struct Bed {
         server: MemoryServer,
         window: Connection,
+        show: Option<Show>,
+        wishes: Vec<Wish>,
         _folder: tempfile::TempDir,
     }
 
@@ -286,11 +441,11 @@ mod tests {
             let path = folder.path().join("memory.sock");
             let server = MemoryServer::open(&path).unwrap();
             let window = Connection::new(UnixStream::connect(&path).unwrap().into()).unwrap();
-            Self { server, window, _folder: folder }
+            Self { server, window, show: None, wishes: Vec::new(), _folder: folder }
         }
 
         fn said(&mut self) -> Vec<(Notice, Vec<OwnedFd>)> {
-            self.server.turn();
+            self.wishes = self.server.turn(self.show);
             let mut got = Vec::new();
             while let Some(one) = self.window.wait_message(Some(Duration::from_millis(20))).unwrap() {
                 got.push(one);
@@ -347,13 +502,83 @@ mod tests {
         assert!(bed.server.shared.table().changed.is_empty());
     }
 
+    fn scanout(id: u32, generation: u64) -> Scanout {
+        Scanout { id, generation, stride: 64, area: Area { x: 1, y: 2, width: 8, height: 4 } }
+    }
+
+    #[test]
+    fn the_screen_follows_its_resource_and_flushes_wait_for_the_window_process() {
+        let mut bed = Bed::new();
+        let mut observer = bed.server.observer();
+        let flushed = |x| Area { x, y: 0, width: 1, height: 1 };
+        observer.memory_changed(&ram(&[(0, 1 << 20)]));
+        observer.scanout(Some(scanout(7, 1)));
+        observer.flushed(flushed(1));
+        bed.show = Some(Show::default());
+        let got: Vec<_> = bed.said().into_iter().map(|(notice, _)| notice).collect();
+        assert!(
+            !got.iter().any(|n| matches!(n, Notice::Scanout(Some(_)))),
+            "its pages are not known: {got:?}"
+        );
+        assert!(got.contains(&Notice::Screen(bed.show)));
+        observer.backed(&resource(7, 1, 0, 4096));
+        let got: Vec<_> = bed.said().into_iter().map(|(notice, _)| notice).collect();
+        let size = Size::new(8, 4);
+        let shown = memory::Scanout { resource: 7, generation: 1, offset: 132, stride: 64, size };
+        assert_eq!(got[1..], [Notice::Scanout(Some(shown))]);
+        // One at a time, and what came meanwhile in one.
+        bed.window.queue(&Wish::Drawn).unwrap();
+        bed.window.flush().unwrap();
+        for _ in 0..1000 {
+            for x in 2..5 {
+                observer.flushed(flushed(x));
+            }
+        }
+        let notices = |bed: &mut Bed| bed.said().into_iter().map(|(notice, _)| notice).collect::<Vec<_>>();
+        assert_eq!(notices(&mut bed), [Notice::Flushed(Rect { x: 2, y: 0, width: 3, height: 1 })]);
+        observer.flushed(flushed(0));
+        assert!(notices(&mut bed).is_empty());
+        observer.flushed(flushed(7));
+        for wish in [Wish::Drawn, Wish::Key { key: 30, pressed: true }] {
+            bed.window.queue(&wish).unwrap();
+        }
+        bed.window.flush().unwrap();
+        assert_eq!(notices(&mut bed), [Notice::Flushed(Rect { x: 0, y: 0, width: 8, height: 1 })]);
+        assert_eq!(bed.wishes, [Wish::Key { key: 30, pressed: true }]);
+        observer.scanout(None);
+        assert_eq!(notices(&mut bed), [Notice::Scanout(None)]);
+    }
+
+    #[test]
+    fn a_window_process_that_comes_later_learns_of_the_screen() {
+        let mut bed = Bed::new();
+        let mut observer = bed.server.observer();
+        observer.memory_changed(&ram(&[(0, 1 << 20)]));
+        observer.backed(&resource(7, 1, 0, 4096));
+        observer.scanout(Some(scanout(7, 1)));
+        let image = CursorImage { id: 7, generation: 1, width: 64, height: 64, hot_x: u32::MAX, hot_y: 3 };
+        observer.cursor(Some(image));
+        bed.said();
+        observer.cursor(Some(CursorImage { width: memory::CURSOR + 1, ..image }));
+        let got: Vec<_> = bed.said().into_iter().map(|(notice, _)| notice).collect();
+        assert_eq!(got, [Notice::Cursor(None)], "too large");
+        observer.cursor(Some(image));
+        let stream = UnixStream::connect(bed._folder.path().join("memory.sock")).unwrap();
+        bed.window = Connection::new(stream.into()).unwrap();
+        let got: Vec<_> = bed.said().into_iter().map(|(notice, _)| notice).collect();
+        assert!(got.iter().any(|n| matches!(n, Notice::Scanout(Some(s)) if s.resource == 7)), "{got:?}");
+        let hotspot = Point::new(63, 3);
+        assert!(got.iter().any(|n| matches!(n, Notice::Cursor(Some(c)) if c.hotspot == hotspot)), "{got:?}");
+        assert_eq!(bed.wishes, [Wish::Released], "of the one that is gone");
+    }
+
     #[test]
     fn a_window_process_that_ends_is_forgotten() {
         let mut bed = Bed::new();
-        bed.server.turn();
+        bed.server.turn(None);
         assert_eq!(bed.server.clients.len(), 1);
         bed.window = Connection::new(UnixStream::pair().unwrap().0.into()).unwrap();
-        bed.server.turn();
+        bed.server.turn(None);
         assert!(bed.server.clients.is_empty());
     }
 }

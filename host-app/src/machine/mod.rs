@@ -30,6 +30,7 @@ pub mod record;
 mod requests;
 mod running;
 mod sandbox;
+pub mod screen;
 #[cfg(test)]
 mod tests;
 pub mod wait;
@@ -90,6 +91,18 @@ impl Sockets {
         self.0.join("gpu.sock")
     }
 
+    /// QEMU to the keyboard of the full window.
+    #[must_use]
+    pub fn keyboard(&self) -> PathBuf {
+        self.0.join("keyboard.sock")
+    }
+
+    /// QEMU to the pointer of the full window.
+    #[must_use]
+    pub fn pointer(&self) -> PathBuf {
+        self.0.join("pointer.sock")
+    }
+
     /// QEMU to the vsock device.
     #[must_use]
     pub fn vhost_vsock(&self) -> PathBuf {
@@ -146,6 +159,8 @@ pub struct Options {
     pub display: Display,
     /// Who runs it; as its configuration says when not given.
     pub engine: Option<Engine>,
+    /// Shows the guest's screen in a window, from its first line on.
+    pub window: bool,
 }
 
 /// Why a machine cannot be started, or failed.
@@ -263,7 +278,8 @@ fn hold(
     let (config, _) = create::boot_files(folders, paths.name())?;
     let mut running = Running::new(paths, options, &config)?;
     let observer = running.memory_observer();
-    let (guest, note) = engine::start(folders, paths.name(), options.engine, &sockets, &observer)?;
+    let screen = running.screen_devices();
+    let (guest, note) = engine::start(folders, paths.name(), options.engine, &sockets, &observer, &screen)?;
     tracing::info!(engine = guest.engine(), pid = guest.pid(), "the guest is on");
     running.open().map_err(MachineError::system("cannot open the machine's socket"))?;
     listening(note.as_deref());

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Command, Program, TerminalSize};
+use inlay_protocol::memory::Show;
 
 use super::clients::{Client, Clients, Doing};
 use super::control::AskError;
@@ -83,6 +84,14 @@ impl Running {
                 self.awaits(index, Doing::Stop, None);
                 let forced = force.then(|| "as asked".to_owned());
                 self.stop(guest, forced, Duration::from_millis(grace_ms.into()));
+                Ok(())
+            }
+            Request::Window { fullscreen, display } => {
+                self.may_start_programs(guest)?;
+                self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
+                self.screen.show(Show { fullscreen });
+                self.memory.wake();
+                self.awaits(index, Doing::Window, None);
                 Ok(())
             }
             Request::Pause => match self.phase {

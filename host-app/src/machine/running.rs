@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Command, Report};
 use inlay_protocol::handshake::{Capabilities, Refusal, Role};
+use inlay_protocol::memory::Show;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::catalogue::Catalogue;
@@ -17,6 +18,7 @@ use super::door::{Arrival, Door};
 use super::guest::{Ended, Guest};
 use super::launcher::Launcher;
 use super::memory::{MemoryServer, Observer};
+use super::screen::{Devices, Screen};
 use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
@@ -73,7 +75,9 @@ pub struct Running {
     since: Instant,
     pub(super) control: Control,
     pub(super) streams: Door,
-    memory: MemoryServer,
+    pub(super) memory: MemoryServer,
+    devices: Devices,
+    pub(super) screen: Screen,
     pub(super) windows: WindowProcess,
     pub(super) clients: Option<Clients>,
     signals: Signals,
@@ -113,6 +117,11 @@ impl Running {
             // Fails only for `Any`.
             let _ = windows.show(&options.display);
         }
+        let devices = Devices::new().map_err(socket("cannot make the guest's screen"))?;
+        let mut screen = Screen::new(devices.clone());
+        if options.window {
+            screen.show(Show::default());
+        }
         let now = Instant::now();
         let phase = Phase::Starting { until: now + options.start_limit };
         let paths = paths.clone();
@@ -123,6 +132,8 @@ impl Running {
             control,
             streams,
             memory,
+            devices,
+            screen,
             windows,
             clients: None,
             signals,
@@ -136,6 +147,12 @@ impl Running {
     #[must_use]
     pub fn memory_observer(&self) -> Observer {
         self.memory.observer()
+    }
+
+    /// The host sides of the devices of the full window, for whoever makes these.
+    #[must_use]
+    pub fn screen_devices(&self) -> Devices {
+        self.devices.clone()
     }
 
     /// Lets command lines connect.
@@ -199,8 +216,16 @@ impl Running {
             tracing::info!(force, "a signal asks the machine to stop");
             self.stop(guest, force.then(|| "a second signal".into()), STOP_LIMIT);
         }
-        self.memory.turn();
+        for wish in self.memory.turn(self.screen.shown()) {
+            if self.screen.take(wish) {
+                self.answer_where(|doing| doing == Doing::Window, &Reply::Done);
+            }
+        }
         self.windows.turn();
+        if let Some(why) = self.windows.failed() {
+            let reply = Reply::Failed(why.to_owned());
+            self.answer_where(|doing| doing == Doing::Window, &reply);
+        }
         for event in self.control.turn() {
             self.agent(guest, event);
         }
@@ -363,11 +388,20 @@ impl Running {
     fn check_deadline(&mut self, guest: &mut dyn Guest) {
         let now = Instant::now();
         match &self.phase {
+            // Whoever looks at its screen sees what it does instead.
+            Phase::Starting { until } if *until <= now && self.screen.shown().is_some() => {
+                tracing::warn!("the guest's agent is not ready; its screen is shown, so it goes on without");
+                self.phase = Phase::Running;
+                let reply = Reply::Failed("the guest's agent was not ready in time".into());
+                self.answer_where(|doing| doing == Doing::Ready, &reply);
+            }
             Phase::Starting { until } if *until <= now => {
                 let waited = self.since.elapsed().as_secs();
                 let log = self.paths.serial_log();
-                let reason =
-                    format!("the guest's agent was not ready within {waited} s: see {}", log.display());
+                let (name, log) = (self.paths.name(), log.display());
+                let reason = format!(
+                    "the guest's agent was not ready within {waited} s: `inlay window {name}` shows its screen; see {log}"
+                );
                 if guest.quit().is_err() {
                     guest.kill();
                 }

@@ -89,7 +89,7 @@ impl Bed {
         let child = Process::new("sleep").arg("600").spawn().unwrap();
         let engine = child.id();
         let pidfd = process::pidfd(&child).unwrap();
-        let options = Options { start_limit, display: Display::Any, engine: None };
+        let options = Options { start_limit, display: Display::Any, engine: None, window: false };
         let mut running = Running::new(&paths, &options, &Config::new("0".repeat(16))).unwrap();
         running.open().unwrap();
         let guest = Box::new(Sleeper { child, pidfd, deaf, wanted: false });
@@ -118,6 +118,8 @@ impl Bed {
         }
         let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
         assert_eq!(told, Command::KeepCopied(16 << 20));
+        let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
+        assert!(matches!(told, Command::ListApps { .. }), "{told:?}");
         agent
     }
 

@@ -48,8 +48,12 @@ impl GuestMemory {
                 let backing = Arc::new(Backing::gather(parts)?);
                 self.resources.insert(id, Resource { generation, backing });
             }
-            // For the loop.
-            Notice::Ending => {}
+            // For the loop, and for the screen.
+            Notice::Ending
+            | Notice::Screen(_)
+            | Notice::Scanout(_)
+            | Notice::Flushed(_)
+            | Notice::Cursor(_) => {}
             Notice::ResourceGone { id, generation } => {
                 if self.resources.get(&id).is_some_and(|r| r.generation == generation) {
                     self.resources.remove(&id);

@@ -24,6 +24,7 @@ pub mod placement;
 mod presenter;
 mod render;
 mod scene;
+mod screen;
 mod session;
 pub mod uploads;
 mod window;

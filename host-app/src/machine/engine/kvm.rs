@@ -19,7 +19,7 @@ use crate::{config, create};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, serial_log, sandbox, files } = start;
+    let Start { name, config, boot, initrd, sockets, observer, screen, serial_log, sandbox, files } = start;
     let bases: Vec<_> = boot.base.root().parent().map(Path::to_path_buf).into_iter().collect();
     let disk = |path, format, serial: &str| {
         let image = ImageConfig { path, format, read_only: false, backing_folders: bases.clone() };
@@ -33,9 +33,10 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         Box::new(Rng),
         // Pages that the guest has free go back to the host.
         Box::new(Balloon::new().map_err(device_error)?),
-        super::gpu(observer),
+        super::gpu(observer, screen),
         super::vsock(sockets)?,
     ];
+    devices.extend(super::inputs(screen)?);
     if files.is_some() {
         devices.push(Box::new(FileServer::device(sockets)?));
     }

@@ -18,6 +18,7 @@ use self::files::FileServer;
 use super::guest::{Ended, Guest};
 use super::memory::Observer;
 use super::sandbox::Sandbox;
+use super::screen::Devices;
 use super::{MachineError, Sockets};
 use crate::config::{Config, Engine, Network};
 use crate::create::{self, BootFiles};
@@ -27,6 +28,10 @@ use crate::process;
 /// The guest's context id. Any from 3 on: each machine has a vsock device of its own.
 const GUEST_CID: u32 = 3;
 
+/// What the kernel says on the screen as well, for someone who watches from the first line on: the last console is where the guest's
+/// first process writes.
+const ON_SCREEN: &str = " console=tty0 loglevel=6 systemd.show_status=1";
+
 /// What an engine needs to know.
 struct Start<'a> {
     name: &'a MachineName,
@@ -35,6 +40,7 @@ struct Start<'a> {
     initrd: PathBuf,
     sockets: &'a Sockets,
     observer: &'a Observer,
+    screen: &'a Devices,
     serial_log: PathBuf,
     /// To be entered before the guest's devices run.
     sandbox: Sandbox,
@@ -52,11 +58,19 @@ pub fn start(
     engine: Option<Engine>,
     sockets: &Sockets,
     observer: &Observer,
+    screen: &Devices,
 ) -> Result<(Box<dyn Guest>, Option<String>), MachineError> {
     let (config, mut boot) = create::boot_files(folders, name)?;
+    if screen.screen().display().is_some() {
+        boot.command_line.push_str(ON_SCREEN);
+    }
     if config.network == Network::None {
         // It would look for its card for ever.
         boot.command_line.push_str(" systemd.mask=inlay-network.service");
+    }
+    if !config.kernel_options.is_empty() {
+        boot.command_line.push(' ');
+        boot.command_line.push_str(&config.kernel_options);
     }
     let (files, file_note) = match FileServer::start(name, &folders.machine(name).data().join("files.log")) {
         Ok((files, note)) => {
@@ -78,7 +92,8 @@ pub fn start(
         reads: boot.base.root().parent().map(Path::to_path_buf).into_iter().collect(),
         program: None,
     };
-    let start = Start { name, config: &config, boot, initrd, sockets, observer, serial_log, sandbox, files };
+    let start =
+        Start { name, config: &config, boot, initrd, sockets, observer, screen, serial_log, sandbox, files };
     let (guest, engine_note) = match engine.unwrap_or(config.engine) {
         Engine::Kvm => (kvm::start(start)?, None),
         Engine::Qemu => (qemu::start(start)?, None),
@@ -99,8 +114,13 @@ fn device_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> M
     MachineError::Device(error.into())
 }
 
-fn gpu(observer: &Observer) -> Box<dyn Device> {
-    Box::new(Gpu::new(GpuLimits::default(), Box::new(observer.clone())))
+fn gpu(observer: &Observer, screen: &Devices) -> Box<dyn Device> {
+    Box::new(Gpu::new(GpuLimits::default(), Box::new(observer.clone()), screen.screen()))
+}
+
+/// The keyboard and the pointer of the full window.
+fn inputs(screen: &Devices) -> Result<[Box<dyn Device>; 2], MachineError> {
+    Ok(screen.inputs().map_err(device_error)?.map(|input| Box::new(input) as Box<dyn Device>))
 }
 
 fn vsock(sockets: &Sockets) -> Result<Box<dyn Device>, MachineError> {

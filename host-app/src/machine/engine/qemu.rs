@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::guest::{Ended, Guest};
 use super::super::memory::Observer;
+use super::super::screen::{Devices, FIRST_SIZE};
 use super::super::{MachineError, Sockets};
 use super::files::FileServer;
 use super::network::mac;
@@ -21,7 +22,8 @@ use crate::files::TAG;
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, serial_log, mut sandbox, files } = start;
+    let Start { name, config, boot, initrd, sockets, observer, screen, serial_log, mut sandbox, files } =
+        start;
     let network = match &config.network {
         Network::User => qemu::Network::User,
         Network::None => qemu::Network::None,
@@ -30,13 +32,18 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     // Before the devices have threads, so that it holds for them; QEMU is in it as well.
     sandbox.program = Some(qemu::BINARY);
     sandbox.enter();
-    let devices = devices(sockets, observer)?;
+    if screen.screen().display().is_none() {
+        // QEMU lets no device tell its driver that a display came: it is there from the start, and its size stays.
+        screen.screen().set_display(Some(FIRST_SIZE));
+    }
+    let devices = devices(sockets, observer, screen)?;
     let qemu = QemuConfig {
         name: format!("inlay-{name}"),
         initrd: Some(initrd),
         serial_log: serial_log.clone(),
         gpu_socket: Some(sockets.gpu()),
         vsock_socket: Some(sockets.vhost_vsock()),
+        input_sockets: vec![sockets.keyboard(), sockets.pointer()],
         file_system: files.as_ref().map(|_| (sockets.vhost_files(), TAG.into())),
         network,
         mac: mac(name),
@@ -74,19 +81,23 @@ fn of(config: &Config, boot: BootFiles) -> QemuConfig {
     }
 }
 
-fn devices(sockets: &Sockets, observer: &Observer) -> Result<[VhostUser; 2], MachineError> {
-    let gpu = VhostUser::spawn(super::gpu(observer), &sockets.gpu(), Some(Box::new(observer.clone())))
-        .map_err(device_error)?;
+fn devices(sockets: &Sockets, observer: &Observer, screen: &Devices) -> Result<[VhostUser; 4], MachineError> {
+    let gpu = super::gpu(observer, screen);
+    let gpu =
+        VhostUser::spawn(gpu, &sockets.gpu(), Some(Box::new(observer.clone()))).map_err(device_error)?;
+    let [keyboard, pointer] = super::inputs(screen)?;
+    let keyboard = VhostUser::spawn(keyboard, &sockets.keyboard(), None).map_err(device_error)?;
+    let pointer = VhostUser::spawn(pointer, &sockets.pointer(), None).map_err(device_error)?;
     let vsock =
         VhostUser::spawn(super::vsock(sockets)?, &sockets.vhost_vsock(), None).map_err(device_error)?;
-    Ok([gpu, vsock])
+    Ok([gpu, vsock, keyboard, pointer])
 }
 
 /// A guest under QEMU. Fields are dropped in their order: first QEMU, then the devices that it uses.
 struct QemuGuest {
     qemu: Qemu,
     engine: String,
-    _devices: [VhostUser; 2],
+    _devices: [VhostUser; 4],
     _files: Option<FileServer>,
 }
 

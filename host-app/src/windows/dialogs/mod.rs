@@ -13,10 +13,18 @@ use self::paint::{Page, Painter};
 use super::gate::Answer;
 use super::presenter::{Announce, Announced, Dragged, Ended, HostEvent, Look, Presenter};
 use super::render::{Drawn, Renderer, Target};
+use super::screen;
 use super::window::Told;
 
 /// Ids of these windows begin here; the guest's end before.
 pub const FIRST: u32 = 1 << 31;
+
+/// Whether a window is one of these: what a guest shows is not, nor is its screen.
+#[must_use]
+pub fn is_own(window: SurfaceId) -> bool {
+    window.0 >= FIRST && window != screen::WINDOW
+}
+
 /// A notice follows the one before after this time at the earliest; the log has them all.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 /// Questions that may be open at once.
@@ -24,6 +32,8 @@ const QUESTIONS: usize = 16;
 /// A window takes no input before the user can have seen it.
 const UNSEEN: Duration = Duration::from_millis(500);
 const WIDTH: u32 = 460;
+/// The menu's buttons are next to each other.
+const MENU_WIDTH: u32 = 700;
 /// Characters that fit into a line of this width, at least.
 const LINE: usize = 52;
 /// What the buttons of a question about an app that hangs say; the first is what happens when it is closed.
@@ -49,6 +59,8 @@ enum About {
     Permission(u64),
     /// An app that is being opened: the number of the opening.
     Starting(u64),
+    /// What is to be done with the guest's screen.
+    Menu,
 }
 
 impl About {
@@ -58,6 +70,7 @@ impl About {
             Self::App(_) => FORCE.to_vec(),
             Self::Permission(_) => PERMIT.map(|(text, _)| text).to_vec(),
             Self::Starting(_) => CANCEL.to_vec(),
+            Self::Menu => screen::MENU.to_vec(),
         }
     }
 
@@ -65,6 +78,7 @@ impl About {
     fn answer(self, choice: usize) -> Option<HostEvent> {
         match self {
             Self::Notice | Self::Starting(_) => None,
+            Self::Menu => Some(HostEvent::Menu { choice }),
             Self::App(window) => Some(HostEvent::Answer { window, force: choice == 1 }),
             Self::Permission(question) => {
                 let answer = PERMIT.get(choice).map_or(Answer::No, |(_, answer)| *answer);
@@ -203,6 +217,18 @@ impl Dialogs {
         self.add(text, About::Permission(question), Some(over));
     }
 
+    /// Offers what can be done with the guest's screen, above its window: [`HostEvent::Menu`] tells. There is one.
+    pub fn menu(&mut self, over: SurfaceId, text: &str) {
+        if !self.dialogs.iter().any(|d| d.about == About::Menu && d.ends.is_none()) {
+            self.add(text, About::Menu, Some(over));
+        }
+    }
+
+    /// Takes the menu back: its window closes.
+    pub fn menu_no_more(&mut self) {
+        self.take_back(About::Menu);
+    }
+
     /// Whether a question about a permission is open: nothing of the guest may be above it.
     #[must_use]
     pub fn asks_permission(&self) -> bool {
@@ -230,7 +256,7 @@ impl Dialogs {
 
     fn add(&mut self, text: &str, about: About, over: Option<SurfaceId>) {
         let id = SurfaceId(FIRST + self.opened);
-        self.opened = (self.opened + 1) % FIRST;
+        self.opened = (self.opened + 1) % (FIRST - 1);
         let lines = u32::try_from(text.len().div_ceil(LINE)).unwrap_or(1).clamp(1, 12);
         let height = 44 + 20 * lines + if about == About::Notice { 0 } else { 44 };
         self.dialogs.push(Dialog {
@@ -238,7 +264,7 @@ impl Dialogs {
             about,
             over,
             text: text.to_owned(),
-            size: Size::new(WIDTH, height),
+            size: Size::new(if about == About::Menu { MENU_WIDTH } else { WIDTH }, height),
             told: Told::default(),
             opened: None,
             target: None,
@@ -256,7 +282,7 @@ impl Dialogs {
 
     /// Takes what the desktop tells of these windows; what is left is for the guest's.
     pub fn take(&mut self, event: HostEvent) -> Option<HostEvent> {
-        let own = |window: SurfaceId| window.0 >= FIRST;
+        let own = is_own;
         match event {
             HostEvent::Configured { window, size, .. } if own(window) => {
                 if let Some(dialog) = self.get(window) {
@@ -298,7 +324,7 @@ impl Dialogs {
     #[expect(clippy::cast_possible_truncation, reason = "places in a small window")]
     fn input(&mut self, input: InputEvent) -> Option<InputEvent> {
         if let InputEvent::PointerEnter { surface, .. } = &input {
-            self.pointed = Some(*surface).filter(|surface| surface.0 >= FIRST);
+            self.pointed = Some(*surface).filter(|surface| is_own(*surface));
         }
         let (pointed, focused) = (self.pointed, self.focused);
         match input {

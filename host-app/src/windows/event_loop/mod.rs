@@ -12,6 +12,7 @@ use inlay_exchange::News;
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::Event;
 use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
+use inlay_protocol::input::InputEvent;
 use inlay_protocol::memory::Notice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -22,6 +23,7 @@ use super::heap::{self, Heap};
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
+use super::screen::Screen as GuestScreen;
 use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
 use crate::apps::Apps;
@@ -55,6 +57,8 @@ pub struct Loop {
     /// Tools that have asked so far.
     asked: u64,
     session: Option<Session>,
+    /// The guest's whole screen, where someone wants to see it.
+    screen: GuestScreen,
     machine: Option<Connection>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
@@ -94,6 +98,7 @@ impl Loop {
             askers: Vec::new(),
             asked: 0,
             session: None,
+            screen: GuestScreen::new(&options.name),
             machine,
             memory: GuestMemory::default(),
             presenter,
@@ -152,8 +157,10 @@ impl Loop {
             self.exchange();
             self.agent_speaks();
             self.tick();
+            self.show_screen();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             self.dialogs.toplevels(open, Instant::now());
+            let open = open + usize::from(self.screen.is_open());
             if self.heap.windows(open, Instant::now()) {
                 self.renderer.give_back();
                 heap::give_back();
@@ -176,7 +183,7 @@ impl Loop {
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.display_listener.as_fd(), readable), (self.api_listener.as_fd(), readable)];
         fds.extend(self.presenter.fd().map(|fd| (fd, readable)));
-        fds.extend(self.machine.as_ref().map(|c| (c.fd(), readable)));
+        fds.extend(self.machine.as_ref().map(|c| (c.fd(), flags(c))));
         fds.extend(self.session.as_ref().map(|s| (s.connection().fd(), flags(s.connection()))));
         fds.extend(self.strangers.iter().map(|s| (s.connection.fd(), flags(&s.connection))));
         fds.extend(self.askers.iter().map(|a| (a.connection.fd(), flags(&a.connection))));
@@ -216,9 +223,9 @@ impl Loop {
         let counters = self.askers.iter().filter_map(|a| a.counters_until).min();
         let asks = self.session.as_ref().and_then(Session::asks_at);
         let pasted = [self.exchange.due(), self.presenter.selections().and_then(|s| s.due())];
-        let opening = self.dialogs.due();
-        let all =
-            [tick, hidden, more, hello, counters, asks, opening, self.heap.due()].into_iter().chain(pasted);
+        let (opening, screen) = (self.dialogs.due(), self.screen.due(self.interval));
+        let all = [tick, hidden, more, hello, counters, asks, opening, self.heap.due(), screen];
+        let all = all.into_iter().chain(pasted);
         all.flatten().min()
     }
 
@@ -240,13 +247,14 @@ impl Loop {
     /// Takes the machine process's notices; `false` when it is gone.
     fn machine_notices(&mut self) -> bool {
         let Some(connection) = &mut self.machine else { return true };
-        if connection.receive().is_err() {
+        if connection.receive().is_err() || connection.flush().is_err() {
             return false;
         }
         loop {
             match connection.next_message::<Notice>() {
                 Ok(Some((notice, fds))) => {
                     self.ending |= notice == Notice::Ending;
+                    self.screen.notice(&notice);
                     if let Err(error) = self.memory.apply(notice, fds) {
                         tracing::warn!("guest memory: {error}");
                     }
@@ -398,6 +406,7 @@ impl Loop {
     /// Follows the desktop's events; `false` when there were none.
     fn desktop_speaks(&mut self) -> anyhow::Result<bool> {
         for answer in self.dialogs.turn(self.presenter.as_mut(), &mut self.renderer) {
+            let Some(answer) = self.screen.take(answer) else { continue };
             self.with_session(|session, tools| session.host_event(answer, tools));
         }
         self.presenter.flush();
@@ -407,11 +416,36 @@ impl Loop {
             if event == HostEvent::Outputs {
                 self.read_interval();
             }
+            let Some(event) = self.screen.take(event) else { continue };
+            self.pointer_elsewhere(&event);
             let Some(event) = self.dialogs.take(event) else { continue };
             self.with_session(|session, tools| session.host_event(event, tools));
         }
         self.with_session(|session, _| session.flush());
         Ok(some)
+    }
+
+    /// Over another window than the guest's screen the pointer has the image of the guest's apps again.
+    fn pointer_elsewhere(&mut self, event: &HostEvent) {
+        let HostEvent::Input(InputEvent::PointerEnter { .. }) = event else { return };
+        if self.screen.is_open()
+            && let Some(session) = &self.session
+        {
+            session.show_cursor(self.presenter.as_mut());
+        }
+    }
+
+    /// The guest's screen: draws it, and tells the machine process what the user does there.
+    fn show_screen(&mut self) {
+        let (presenter, renderer) = (self.presenter.as_mut(), &mut self.renderer);
+        self.screen.turn(self.interval, &self.memory, presenter, renderer, &mut self.dialogs);
+        let wishes = self.screen.wishes();
+        let Some(machine) = self.machine.as_mut().filter(|_| !wishes.is_empty()) else { return };
+        let sent = wishes.iter().try_for_each(|wish| machine.queue(wish)).and_then(|()| machine.flush());
+        if let Err(error) = sent {
+            // Its end is seen where its notices are taken.
+            tracing::debug!("the machine process: {error}");
+        }
     }
 
     fn tick(&mut self) {

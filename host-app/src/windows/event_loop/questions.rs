@@ -11,6 +11,7 @@ use rustix::time::ClockId;
 
 use super::{HELLO, Loop};
 use crate::windows::api::{self, ApiReply, ApiRequest, Counters, WindowInfo};
+use crate::windows::screen;
 use crate::windows::session::Session;
 use crate::windows::uploads::nanoseconds;
 use crate::windows::window::{self, Role as WindowRole};
@@ -87,7 +88,15 @@ impl Loop {
     }
 
     fn list(&self) -> Vec<WindowInfo> {
-        let Some(session) = &self.session else { return Vec::new() };
+        let screen = self.screen.info().map(|(title, class, size)| {
+            let (title, area) = (title.to_owned(), Rect::of_size(size));
+            WindowInfo { surface: screen::WINDOW, title, class, area, parent: None }
+        });
+        let apps = self.session.as_ref().map(|session| self.list_apps(session)).unwrap_or_default();
+        apps.into_iter().chain(screen).collect()
+    }
+
+    fn list_apps(&self, session: &Session) -> Vec<WindowInfo> {
         let open = session.windows.iter().filter(|(_, w)| w.is_open());
         open.map(|(surface, w)| match &w.role {
             WindowRole::Toplevel(toplevel) => {
@@ -106,6 +115,11 @@ impl Loop {
     }
 
     fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
+        if window == screen::WINDOW {
+            let (_, _, size) = self.screen.info().context("there is no such window")?;
+            let quads = self.screen.quads(120, &mut self.renderer);
+            return Ok((ApiReply::Picture(size), api::memory_file(&self.renderer.picture(size, &quads)?)?));
+        }
         let session = self.session.as_ref().context("there is no such window")?;
         let size = session.windows.get(&window).context("there is no such window")?.size;
         let mut bytes = self.renderer.picture(size, &session.scene.quads(window, 120))?;

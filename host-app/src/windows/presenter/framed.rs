@@ -48,7 +48,7 @@ impl Framed {
 
     /// The border of a window on each side; the host's own have none.
     fn edge(&self, window: SurfaceId) -> u32 {
-        if window.0 >= dialogs::FIRST { 0 } else { self.border.width }
+        if dialogs::is_own(window) { 0 } else { self.border.width }
     }
 
     fn outer(&self, window: SurfaceId, size: Size) -> Size {

@@ -228,6 +228,11 @@ pub enum HostEvent {
         /// Whether its app is to be ended.
         force: bool,
     },
+    /// The user chose something in [`Dialogs::menu`](super::dialogs::Dialogs::menu).
+    Menu {
+        /// Which of [`screen::MENU`](super::screen::MENU).
+        choice: usize,
+    },
     /// Something is dragged over a window of ours.
     Drag(Dragged),
     /// The user answered [`Dialogs::permit`](super::dialogs::Dialogs::permit).

@@ -302,7 +302,7 @@ fn take(surface: &mut Surface, commit: &Commit, plan: Plan, means: &mut Means<'_
 }
 
 /// Bands of whole rows that need no more than some megabytes of the upload ring at once.
-fn bands(rect: Rect) -> impl Iterator<Item = Rect> {
+pub fn bands(rect: Rect) -> impl Iterator<Item = Rect> {
     const MOST: u32 = 2 << 20;
     let rows = (MOST / rect.width.max(1)).max(1);
     (0..rect.height.div_ceil(rows)).map(move |band| {

@@ -13,7 +13,7 @@ use inlay_protocol::limits;
 
 use super::render::{Quad, Texture};
 use commits::Waiting;
-pub use commits::{Means, Outcome};
+pub use commits::{Means, Outcome, bands};
 
 /// Largest side of a surface whose pixels are kept for the host's cursor.
 pub const CURSOR_SIDE: u32 = 256;

@@ -76,6 +76,8 @@ impl Session {
             HostEvent::Close { window } => self.close_asked(window)?,
             HostEvent::Answer { window, force } => self.answered(window, force)?,
             HostEvent::Drag(dragged) => self.dragged(dragged, tools)?,
+            // The guest's screen's.
+            HostEvent::Menu { .. } => {}
             HostEvent::Permitted { question, answer } => self.permitted(question, answer, tools)?,
             HostEvent::Moved { window, at } => {
                 if self.is_open(window) && self.places.insert(window, at) != Some(at) {

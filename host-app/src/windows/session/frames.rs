@@ -301,7 +301,7 @@ impl Session {
 
 /// The quads of a content with a border around them. `inside` and `whole` are the content's size in logical pixels and the window's in
 /// pixels; an outline is the content's.
-fn bordered(
+pub fn bordered(
     content: Vec<Quad>,
     border: Border,
     (inside, whole): (Size, Size),

@@ -165,7 +165,7 @@ impl Session {
         }
     }
 
-    pub(super) fn show_cursor(&self, presenter: &mut dyn Presenter) {
+    pub fn show_cursor(&self, presenter: &mut dyn Presenter) {
         let image = match &self.cursor {
             Cursor::Hidden => Image::Hidden,
             Cursor::Named(name) => Image::Named(name.clone()),

@@ -33,6 +33,8 @@ use crate::windows::scene::{PixelCounters, Scene, SceneError};
 use crate::windows::uploads::Uploads;
 use crate::windows::window::Window;
 
+pub use frames::bordered;
+
 /// How long the agent's requests keep the loop from everything else.
 const TURN: Duration = Duration::from_millis(20);
 

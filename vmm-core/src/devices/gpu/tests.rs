@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use vm_memory::{ByteValued, GuestAddress, GuestMemory};
 
 use super::protocol::{self as p, CtrlHdr};
-use super::{Gpu, GpuLimits, PageRun, ResourceInfo, ResourceObserver};
+use super::{
+    Area, CursorImage, Gpu, GpuLimits, PageRun, ResourceInfo, ResourceObserver, Scanout, ScreenHandle,
+};
 use crate::virtio::testing::{Driver, Used};
 use crate::virtio::{Device, DeviceError, Wake};
 
@@ -13,6 +15,9 @@ use crate::virtio::{Device, DeviceError, Wake};
 enum Seen {
     Backed(ResourceInfo),
     Gone(u32, u64),
+    Scanout(Option<Scanout>),
+    Flushed(Area),
+    Cursor(Option<CursorImage>),
 }
 
 #[derive(Clone, Default)]
@@ -31,11 +36,21 @@ impl ResourceObserver for Log {
     fn gone(&mut self, id: u32, generation: u64) {
         self.0.lock().unwrap().push(Seen::Gone(id, generation));
     }
+    fn scanout(&mut self, scanout: Option<Scanout>) {
+        self.0.lock().unwrap().push(Seen::Scanout(scanout));
+    }
+    fn flushed(&mut self, area: Area) {
+        self.0.lock().unwrap().push(Seen::Flushed(area));
+    }
+    fn cursor(&mut self, cursor: Option<CursorImage>) {
+        self.0.lock().unwrap().push(Seen::Cursor(cursor));
+    }
 }
 
 struct Bench {
     driver: Driver,
     gpu: Gpu,
+    screen: ScreenHandle,
     log: Log,
 }
 
@@ -58,7 +73,9 @@ fn code(used: &Used) -> u32 {
 impl Bench {
     fn new(limits: GpuLimits) -> Self {
         let log = Log::default();
-        Self { driver: Driver::new(2), gpu: Gpu::new(limits, Box::new(log.clone())), log }
+        let screen = ScreenHandle::new().unwrap();
+        let gpu = Gpu::new(limits, Box::new(log.clone()), screen.clone());
+        Self { driver: Driver::new(2), gpu, screen, log }
     }
 
     fn send(&mut self, cmd: CtrlHdr, parts: &[&[u8]], room: u32) -> Used {
@@ -167,23 +184,161 @@ fn a_count_without_its_entries_is_refused() {
     assert_eq!(b.attach(1, &[]), p::RESP_ERR_INVALID_PARAMETER);
 }
 
+impl Bench {
+    fn scanout(&mut self, rect: [u32; 4], scanout: u32, id: u32) -> u32 {
+        let [x, y, width, height] = rect;
+        self.command(p::CMD_SET_SCANOUT, &[&words(&[x, y, width, height, scanout, id])])
+    }
+
+    fn flush(&mut self, v: [u32; 6]) -> u32 {
+        self.command(p::CMD_RESOURCE_FLUSH, &[&words(&v)])
+    }
+
+    fn cursor(&mut self, cmd: u32, scanout: u32, id: u32) {
+        let body = words(&[scanout, 5, 6, 0, id, 1, 2, 0]);
+        self.driver.submit(1, &[header(cmd).as_slice(), &body], &[]);
+        assert!(self.driver.drive(&mut self.gpu, Wake::Queue(1)).unwrap().notify.contains(1));
+        assert_eq!(self.driver.used(1).len(), 1);
+    }
+}
+
+fn area(x: u32, y: u32, width: u32, height: u32) -> Area {
+    Area { x, y, width, height }
+}
+
 #[test]
-fn no_display_is_on_and_none_can_be_turned_on() {
+fn the_display_is_what_the_host_wants() {
     let mut b = Bench::new(GpuLimits::default());
     let info = b.send(header(p::CMD_GET_DISPLAY_INFO), &[], 24 + 16 * 24);
     assert_eq!(code(&info), p::RESP_OK_DISPLAY_INFO);
     assert_eq!(info.data.len(), 24 + 16 * 24);
-    assert!(info.data[24..].iter().all(|b| *b == 0));
-    let off = words(&[0, 0, 0, 0, 0, 0]);
-    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&off]), p::RESP_OK_NODATA);
-    b.create(1, 8, 8);
-    let on = words(&[0, 0, 8, 8, 0, 1]);
-    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&on]), p::RESP_ERR_INVALID_PARAMETER);
-    let other = words(&[0, 0, 0, 0, 9, 0]);
-    assert_eq!(b.command(p::CMD_SET_SCANOUT, &[&other]), p::RESP_ERR_INVALID_SCANOUT_ID);
-    for cmd in [0x0108, 0x0109, 0x010a, 0x0200, 0xffff_ffff] {
-        assert_eq!(b.command(cmd, &[&[0; 16]]), p::RESP_ERR_UNSPEC);
+    assert!(info.data[24..].iter().all(|b| *b == 0), "it is off");
+    let none = b.send(header(p::CMD_GET_EDID), &[&words(&[0, 0])], 24 + 8 + 1024);
+    assert_eq!(code(&none), p::RESP_ERR_UNSPEC);
+    assert!(!b.gpu.config_changed());
+    b.screen.set_display(Some((1280, 800)));
+    b.driver.drive(&mut b.gpu, Wake::HostSource).unwrap();
+    assert!(b.gpu.config_changed() && !b.gpu.config_changed());
+    assert_eq!(b.gpu.config()[..4], [1, 0, 0, 0], "VIRTIO_GPU_EVENT_DISPLAY");
+    b.gpu.write_config(4, &[1, 0, 0, 0]);
+    b.gpu.write_config(usize::MAX, &[1; 8]);
+    assert_eq!(b.gpu.config()[..4], [0; 4]);
+    let info = b.send(header(p::CMD_GET_DISPLAY_INFO), &[], 24 + 16 * 24);
+    assert_eq!(info.data[24..48], words(&[0, 0, 1280, 800, 1, 0]));
+    assert!(info.data[48..].iter().all(|b| *b == 0));
+    let edid = b.send(header(p::CMD_GET_EDID), &[&words(&[0, 0])], 24 + 8 + 1024);
+    assert_eq!(code(&edid), p::RESP_OK_EDID);
+    assert_eq!(edid.data[24..28], 128_u32.to_le_bytes());
+    assert_eq!(edid.data[32..40], [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
+    let other = b.send(header(p::CMD_GET_EDID), &[&words(&[1, 0])], 24 + 8 + 1024);
+    assert_eq!(code(&other), p::RESP_ERR_INVALID_SCANOUT_ID);
+}
+
+#[test]
+fn a_scanout_is_told_with_what_is_drawn_in_it() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 8, 6);
+    b.attach(1, &[(0x4000, 8 * 6 * 4)]);
+    b.log.take();
+    assert_eq!(b.scanout([2, 1, 4, 3], 0, 1), p::RESP_OK_NODATA);
+    let shown = Scanout { id: 1, generation: 1, stride: 32, area: area(2, 1, 4, 3) };
+    assert_eq!(b.log.take(), [Seen::Scanout(Some(shown))]);
+    for (flushed, seen) in [
+        ([0, 0, 8, 6, 1, 0], Some(area(0, 0, 4, 3))),
+        ([3, 2, 1, 1, 1, 0], Some(area(1, 1, 1, 1))),
+        ([4, 3, 4, 3, 1, 0], Some(area(2, 2, 2, 1))),
+        ([6, 0, 2, 6, 1, 0], None),
+        ([0, 0, 0, 0, 1, 0], None),
+    ] {
+        assert_eq!(b.flush(flushed), p::RESP_OK_NODATA);
+        assert_eq!(b.log.take(), seen.map(Seen::Flushed).into_iter().collect::<Vec<_>>());
     }
+    // Pages that go and come.
+    b.command(p::CMD_RESOURCE_DETACH_BACKING, &[&words(&[1, 0])]);
+    assert_eq!(b.log.take(), [Seen::Scanout(None), Seen::Gone(1, 1)]);
+    b.attach(1, &[(0x5000, 8 * 6 * 4)]);
+    let again = Scanout { generation: 2, ..shown };
+    assert_eq!(b.log.take()[1..], [Seen::Scanout(Some(again))]);
+    assert_eq!(b.scanout([0; 4], 0, 0), p::RESP_OK_NODATA);
+    assert_eq!(b.log.take(), [Seen::Scanout(None)]);
+    b.flush([0, 0, 8, 6, 1, 0]);
+    assert_eq!(b.log.take(), []);
+    // The resource on the screen goes; what is drawn later into one of that id is not on the screen.
+    b.scanout([0, 0, 8, 6], 0, 1);
+    b.log.take();
+    b.command(p::CMD_RESOURCE_UNREF, &[&words(&[1, 0])]);
+    assert_eq!(b.log.take(), [Seen::Scanout(None), Seen::Gone(1, 2)]);
+    b.create(1, 8, 6);
+    b.attach(1, &[(0x4000, 8 * 6 * 4)]);
+    assert_eq!(b.log.take().len(), 1);
+}
+
+#[test]
+fn scanouts_that_cannot_be_are_refused() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 8, 6);
+    assert_eq!(b.scanout([0, 0, 8, 6], 1, 1), p::RESP_ERR_INVALID_SCANOUT_ID);
+    assert_eq!(b.scanout([0, 0, 8, 6], 0, 2), p::RESP_ERR_INVALID_RESOURCE_ID);
+    for bad in [[0, 0, 9, 6], [1, 0, 8, 6], [0, 0, 0, 6], [0, 0, 8, 0], [u32::MAX, 0, 2, 1], [8, 6, 1, 1]] {
+        assert_eq!(b.scanout(bad, 0, 1), p::RESP_ERR_INVALID_PARAMETER, "{bad:?}");
+    }
+    // Red before blue.
+    assert_eq!(b.command(p::CMD_RESOURCE_CREATE_2D, &[&words(&[2, 67, 8, 6])]), p::RESP_OK_NODATA);
+    assert_eq!(b.scanout([0, 0, 8, 6], 0, 2), p::RESP_ERR_INVALID_PARAMETER);
+    assert_eq!(b.log.take(), []);
+    for cmd in [0x0108, 0x0109, 0x0200, p::CMD_UPDATE_CURSOR, 0xffff_ffff] {
+        assert_eq!(b.command(cmd, &[&[0; 32]]), p::RESP_ERR_UNSPEC);
+    }
+}
+
+#[test]
+fn the_pointer_has_an_image_and_loses_it() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(3, 64, 64);
+    b.attach(3, &[(0x4000, 64 * 64 * 4)]);
+    b.log.take();
+    b.cursor(p::CMD_UPDATE_CURSOR, 0, 3);
+    let image = CursorImage { id: 3, generation: 1, width: 64, height: 64, hot_x: 1, hot_y: 2 };
+    assert_eq!(b.log.take(), [Seen::Cursor(Some(image))]);
+    b.cursor(p::CMD_MOVE_CURSOR, 0, 3);
+    b.cursor(p::CMD_UPDATE_CURSOR, 1, 3);
+    b.cursor(p::CMD_UPDATE_CURSOR, 0, 4);
+    b.cursor(0xffff, 0, 3);
+    assert_eq!(b.log.take(), []);
+    b.cursor(p::CMD_UPDATE_CURSOR, 0, 0);
+    assert_eq!(b.log.take(), [Seen::Cursor(None)]);
+    b.cursor(p::CMD_UPDATE_CURSOR, 0, 3);
+    b.log.take();
+    b.gpu.reset();
+    assert_eq!(b.log.take(), [Seen::Cursor(None), Seen::Gone(3, 1)]);
+    // Too short a command has no answer either.
+    b.driver.submit(1, &[&[0, 3, 0, 0]], &[]);
+    assert!(b.driver.drive(&mut b.gpu, Wake::Queue(1)).unwrap().notify.contains(1));
+}
+
+#[test]
+fn the_screen_survives_as_json() {
+    let mut b = Bench::new(GpuLimits::default());
+    b.create(1, 8, 6);
+    b.attach(1, &[(0x4000, 8 * 6 * 4)]);
+    b.scanout([0, 0, 8, 6], 0, 1);
+    b.create(2, 4, 4);
+    b.attach(2, &[(0x5000, 64)]);
+    b.cursor(p::CMD_UPDATE_CURSOR, 0, 2);
+    let good = b.gpu.save();
+    let mut other = Bench::new(GpuLimits::default());
+    other.gpu.restore(good.clone(), &other.driver.mem).unwrap();
+    let seen = other.log.take();
+    let shown = |seen: &Seen| matches!(seen, Seen::Scanout(Some(s)) if s.area == area(0, 0, 8, 6));
+    assert!(seen.iter().any(shown), "{seen:?}");
+    assert!(seen.iter().any(|s| matches!(s, Seen::Cursor(Some(c)) if c.id == 2)), "{seen:?}");
+    // What does not fit its resource is not shown.
+    let mut wide = good;
+    wide["scanout"][1]["width"] = u32::MAX.into();
+    wide["cursor"]["id"] = 77.into();
+    other.gpu.restore(wide, &other.driver.mem).unwrap();
+    let seen = other.log.take();
+    assert!(!seen.iter().any(|s| matches!(s, Seen::Scanout(Some(_)) | Seen::Cursor(Some(_)))), "{seen:?}");
 }
 
 #[test]
@@ -240,7 +395,7 @@ fn state_survives_as_json() {
     let mut other = Bench::new(GpuLimits::default());
     other.gpu.restore(serde_json::from_str(&json).unwrap(), &other.driver.mem).unwrap();
     let seen = other.log.take();
-    assert!(matches!(&seen[..], [Seen::Backed(i)] if i.id == 1 && i.generation == 2), "{seen:?}");
+    assert!(matches!(&seen[..1], [Seen::Backed(i)] if i.id == 1 && i.generation == 2), "{seen:?}");
     assert_eq!(other.attach(2, &[(0x5000, 100)]), p::RESP_OK_NODATA);
     assert!(other.driver.mem.check_range(GuestAddress(0x5000), 100));
 }
@@ -264,7 +419,7 @@ fn states_that_are_none_are_refused() {
     let mut far = good;
     far["resources"][0][1]["backing"]["runs"][0]["addr"] = (5_u64 << 20).into();
     b.gpu.restore(far, &b.driver.mem).unwrap();
-    assert_eq!(b.log.take(), [Seen::Gone(1, 1)]);
+    assert_eq!(b.log.take(), [Seen::Gone(1, 1), Seen::Scanout(None), Seen::Cursor(None)]);
 }
 
 #[test]

@@ -74,6 +74,11 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
         socket_chardev(&mut args, "vsock", socket);
         args.json("-device", &json!({"driver": "vhost-user-vsock-pci", "chardev": "vsock"}));
     }
+    for (index, socket) in config.input_sockets.iter().enumerate() {
+        let id = format!("input{index}");
+        socket_chardev(&mut args, &id, socket);
+        args.json("-device", &json!({"driver": "vhost-user-input-pci", "chardev": id}));
+    }
     if let Some((socket, tag)) = &config.file_system {
         socket_chardev(&mut args, "files", socket);
         args.json(

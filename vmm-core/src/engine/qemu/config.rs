@@ -91,6 +91,8 @@ pub struct QemuConfig {
     pub gpu_socket: Option<PathBuf>,
     /// The vhost-user socket of a vsock device, which also says the guest's context id.
     pub vsock_socket: Option<PathBuf>,
+    /// The vhost-user sockets of input devices.
+    pub input_sockets: Vec<PathBuf>,
     /// The vhost-user socket of a file server, and the tag that the guest mounts.
     pub file_system: Option<(PathBuf, String)>,
 }
@@ -113,6 +115,7 @@ impl Default for QemuConfig {
             serial_log: PathBuf::from("/dev/null"),
             gpu_socket: None,
             vsock_socket: None,
+            input_sockets: Vec::new(),
             file_system: None,
         }
     }

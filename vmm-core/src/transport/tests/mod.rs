@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::carriers::Kind;
 pub use self::carriers::{Carrier, Machine, PATIENCE, Socket, shared_ram};
 use crate::devices::block::{Block, Format, Image, ImageConfig};
-use crate::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver};
+use crate::devices::gpu::{Gpu, GpuLimits, ResourceInfo, ResourceObserver, ScreenHandle};
 use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockConfig, VsockLimits};
 use crate::virtio::testing::RING_SIZE;
@@ -36,7 +36,7 @@ impl ResourceObserver for Watcher {
 
 pub fn gpu() -> (Box<Gpu>, Receiver<Seen>) {
     let (tell, seen) = channel();
-    (Box::new(Gpu::new(GpuLimits::default(), Box::new(Watcher(tell)))), seen)
+    (Box::new(Gpu::new(GpuLimits::default(), Box::new(Watcher(tell)), ScreenHandle::new().unwrap())), seen)
 }
 
 pub fn backed(seen: &Receiver<Seen>) -> ResourceInfo {
