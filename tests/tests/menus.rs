@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -198,17 +198,20 @@ fn open_files(machine: &Machine) {
 /// Links that apps of the guest open are opened by the host's browser, as far as that is permitted.
 fn links(machine: &Machine) {
     let dir = tempfile::tempdir().unwrap();
-    let browser = |path: &Path| {
+    // What it is given it writes down. Its command has no quotes: xdg-open knows none.
+    let script = |opened: &str| format!("#!/bin/sh\nprintf '%s\\n' \"$1\" >> {opened}\n");
+    let entry = |program: &str| {
         format!(
-            "[Desktop Entry]\nType=Application\nName=Browser\nExec=sh -c \"echo \\\\\"\\\\$1\\\\\" >> {}\" sh %u\n\
-             MimeType=x-scheme-handler/https;x-scheme-handler/http;x-scheme-handler/mailto;\n",
-            path.display()
+            "[Desktop Entry]\nType=Application\nName=Browser\nExec={program} %u\n\
+             MimeType=x-scheme-handler/https;x-scheme-handler/http;x-scheme-handler/mailto;\n"
         )
     };
-    // The host's own browser: what it is given it writes down.
-    let opened = dir.path().join("opened");
-    let entry = data().join("applications/inlay-test-browser.desktop");
-    std::fs::write(&entry, browser(&opened)).unwrap();
+    // The host's own browser.
+    let (program, opened) = (dir.path().join("browser"), dir.path().join("opened"));
+    std::fs::write(&program, script(opened.to_str().unwrap())).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let browser = data().join("applications/inlay-test-browser.desktop");
+    std::fs::write(&browser, entry(program.to_str().unwrap())).unwrap();
     let config: PathBuf = std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test").into();
     let kinds = ["http", "https", "mailto"];
     let defaults: String =
@@ -225,23 +228,25 @@ fn links(machine: &Machine) {
     assert_eq!(lines(1), "https://host.invalid/?a=1&b=%20$(x)\n");
     run(&["xdg-open", "mailto:somebody@host.invalid"]);
     lines(2);
-    run(&["gio", "open", "http://host.invalid/"]);
+    // By an app of its own.
+    run(&["/run/inlay/agent/open-link", "http://host.invalid/"]);
     assert!(lines(3).ends_with("http://host.invalid/\n"));
     // At "never" they stay with the guest's own browser.
     machine.ok(&["permissions", &machine.name, "links", "never"]);
-    let own = browser(Path::new("/home/user/own"));
-    let mut process = machine
-        .guest_process("mkdir -p .local/share/applications && cat > .local/share/applications/own.desktop");
-    process.0.stdin.take().unwrap().write_all(own.as_bytes()).unwrap();
-    within(BOOT, "a browser in the guest", || process.ended());
-    machine.guest("update-desktop-database .local/share/applications 2>/dev/null || printf '[MIME Cache]\nx-scheme-handler/https=own.desktop;\n' > .local/share/applications/mimeinfo.cache");
+    std::fs::write(&program, script("/home/user/own")).unwrap();
+    machine.install(&program, "browser");
+    std::fs::write(&program, entry("/home/user/browser")).unwrap();
+    machine.guest("mkdir -p .local/share/applications");
+    machine.install(&program, ".local/share/applications/own.desktop");
+    let cache = "[MIME Cache]\\nx-scheme-handler/https=own.desktop;\\n";
+    machine.guest(&format!("printf '{cache}' > .local/share/applications/mimeinfo.cache"));
     run(&["xdg-open", "https://guest.invalid/"]);
     within(BOOT, "a link in the guest's own browser", || {
         (machine.guest("cat own 2>/dev/null || true") == "https://guest.invalid/\n").then_some(())
     });
     lines(3);
     machine.ok(&["permissions", &machine.name, "links", "always"]);
-    std::fs::remove_file(entry).unwrap();
+    std::fs::remove_file(browser).unwrap();
     std::fs::remove_file(config.join("mimeapps.list")).unwrap();
 }
 
