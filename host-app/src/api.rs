@@ -182,6 +182,8 @@ pub struct Status {
     pub windows_pid: Option<u32>,
     /// Why its windows are not shown, when they should be.
     pub windows_failed: Option<String>,
+    /// Why its shared folders are gone, when they are.
+    pub files_failed: Option<String>,
     /// Apps that were launched and run.
     pub apps: u32,
 }

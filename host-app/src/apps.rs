@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{self, Cursor, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use image::{ImageFormat, ImageReader, Limits, RgbaImage};
 use inlay_protocol::catalogue::{App, is_id};
@@ -20,6 +21,10 @@ const MOST_BYTES: u64 = 128 << 20;
 const MOST_SIDE: u32 = 1024;
 /// Memory for decoding one, in bytes.
 const MOST_MEMORY: u64 = 16 << 20;
+
+/// How long the icons of a window's app count as known, and of how many.
+const FOUND_FOR: Duration = Duration::from_secs(10);
+const MOST_KNOWN: usize = 16;
 
 /// An app, and the number by which the guest tells changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +133,37 @@ impl Apps {
     }
 }
 
+/// The icons of windows, by what these say that they are. What was found counts for a while: a guest may open windows as fast as it likes,
+/// and have many apps.
+#[derive(Debug)]
+pub struct WindowIcons {
+    apps: Apps,
+    known: Vec<(String, Instant, Vec<RgbaImage>)>,
+}
+
+impl WindowIcons {
+    /// Those of these apps.
+    #[must_use]
+    pub fn new(apps: Apps) -> Self {
+        Self { apps, known: Vec::new() }
+    }
+
+    /// The pictures of the app whose windows say that they are this; none for one that is not known.
+    pub fn of_window(&mut self, app_id: &str) -> &[RgbaImage] {
+        self.known.retain(|(_, at, _)| at.elapsed() < FOUND_FOR);
+        let at = self.known.iter().position(|(known, ..)| known == app_id).unwrap_or_else(|| {
+            let app = self.apps.of_window(app_id);
+            let pictures = app.iter().flat_map(|app| &app.icons).filter_map(|png| picture(png)).collect();
+            if self.known.len() >= MOST_KNOWN {
+                self.known.remove(0);
+            }
+            self.known.push((app_id.to_owned(), Instant::now(), pictures));
+            self.known.len() - 1
+        });
+        &self.known[at].2
+    }
+}
+
 /// A picture of an app, decoded within limits, as a square.
 #[must_use]
 pub fn picture(png: &[u8]) -> Option<RgbaImage> {
@@ -189,6 +225,9 @@ mod tests {
             [of_window("XTerm"), of_window("B"), of_window("n"), of_window("../b")],
             [Some("n".into()), Some("b".into()), None, None]
         );
+        let mut icons = WindowIcons::new(apps.clone());
+        (0..100).for_each(|number| assert!(icons.of_window(&format!("x{number}")).is_empty()));
+        assert_eq!(icons.known.len(), MOST_KNOWN);
         apps.remove("n");
         apps.remove("b");
         assert_eq!(apps.get("b"), None);

@@ -95,6 +95,8 @@ pub enum Notice {
     Flushed(Rect),
     /// The pointer has this image over the screen, to be read anew, or none.
     Cursor(Option<CursorImage>),
+    /// The user is to be told this: one line.
+    Say(String),
 }
 
 /// How the guest's screen is shown.
@@ -184,6 +186,9 @@ impl Message for Notice {
                     "size of a cursor",
                 )?;
                 Invalid::unless(hotspot.is_sane(), "hotspot")
+            }
+            Self::Say(text) => {
+                Invalid::unless(text.len() <= limits::TITLE && !text.contains(char::is_control), "text")
             }
             Self::ResourceGone { .. }
             | Self::Ending

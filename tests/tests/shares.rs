@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::eventually;
 use common::folders::{folders, programs};
 use common::machine::Machine;
 
@@ -14,5 +15,14 @@ fn folders_come_and_go_and_programs_find_them_as_their_own_disk() {
     machine.start();
     folders(&machine);
     programs(&machine);
+    // A server that ends is told, and the guest goes on without it.
+    assert!(machine.listed()["files_failed"].is_null());
+    let server = machine.process("inlay files");
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    let told = eventually("the end of the file server in the list", || {
+        machine.listed()["files_failed"].as_str().map(str::to_owned)
+    });
+    assert!(told.contains("shared folders are gone") && told.contains("signal: 9"), "{told}");
+    assert_eq!(machine.guest("echo on").trim(), "on");
     machine.stop();
 }

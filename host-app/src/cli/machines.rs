@@ -48,6 +48,8 @@ struct Entry {
     windows_pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     windows_failed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_failed: Option<String>,
     apps: u32,
 }
 
@@ -64,6 +66,7 @@ impl Entry {
             engine_pid: None,
             windows_pid: None,
             windows_failed: None,
+            files_failed: None,
             apps: 0,
         };
         let state = check_exists(paths).map_err(|_| "its folder is missing".to_owned());
@@ -81,6 +84,7 @@ impl Entry {
                 engine_pid: Some(status.engine_pid),
                 windows_pid: status.windows_pid,
                 windows_failed: status.windows_failed,
+                files_failed: status.files_failed,
                 apps: status.apps,
                 ..entry(&status.phase.to_string(), None)
             },
@@ -91,7 +95,7 @@ impl Entry {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
         let pid = self.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
         let agent = if self.agent { "ready" } else { "-" };
-        let reason = self.reason.as_ref().or(self.windows_failed.as_ref());
+        let reason = self.reason.as_ref().or(self.windows_failed.as_ref()).or(self.files_failed.as_ref());
         let line = format!(
             "{:<20} {:<9} {:<6} {:<10} {:<8} {}",
             self.name,

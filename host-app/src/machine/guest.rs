@@ -16,6 +16,16 @@ pub trait Guest {
     /// How it ended, once it has.
     fn ended(&mut self) -> Option<Ended>;
 
+    /// Becomes readable when its file server ends, if it has one.
+    fn files_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// How its file server ended, once it has; the guest's programs then wait for it in vain.
+    fn files_ended(&mut self) -> Option<String> {
+        None
+    }
+
     /// Presses the power button.
     ///
     /// # Errors

@@ -248,6 +248,14 @@ impl MemoryServer {
         });
     }
 
+    /// Has window processes tell the user something.
+    pub fn say(&mut self, text: &str) {
+        let notice = Notice::Say(text.to_owned());
+        self.clients.retain_mut(|client| {
+            client.connection.queue(&notice).and_then(|()| client.connection.flush()).is_ok()
+        });
+    }
+
     /// Takes new window processes and brings all up to date; what they wish for.
     pub fn turn(&mut self, show: Option<Show>) -> Vec<Wish> {
         // Empty or not: only its being full would matter.

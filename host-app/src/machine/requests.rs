@@ -206,6 +206,7 @@ impl Running {
             engine_pid: guest.pid(),
             pid: std::process::id(),
             windows_pid: self.windows.pid(),
+            files_failed: self.files_failed.clone(),
             windows_failed: self.windows.failed().map(str::to_owned),
             apps: u32::try_from(self.control.apps()).unwrap_or(u32::MAX),
         }

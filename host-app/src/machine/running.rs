@@ -82,6 +82,8 @@ pub struct Running {
     pub(super) clients: Option<Clients>,
     signals: Signals,
     catalogue: Catalogue,
+    /// Why the shared folders are gone, when they are.
+    pub(super) files_failed: Option<String>,
     /// Bytes of what apps copied that the agent is to keep.
     keep_copied: u64,
 }
@@ -140,6 +142,7 @@ impl Running {
             catalogue: Catalogue::new(Apps::of(&paths)),
             paths,
             keep_copied,
+            files_failed: None,
         })
     }
 
@@ -193,6 +196,7 @@ impl Running {
             .chain(self.streams.fds().map(|fd| (fd, false)))
             .chain(self.memory.fds())
             .chain(self.windows.fd().map(|fd| (fd, false)))
+            .chain(guest.files_fd().filter(|_| self.files_failed.is_none()).map(|fd| (fd, false)))
             .chain(self.clients.iter().flat_map(Clients::fds));
         let phase = match &self.phase {
             Phase::Starting { until } | Phase::Stopping { until, .. } | Phase::Failing { until, .. } => {
@@ -226,6 +230,7 @@ impl Running {
             let reply = Reply::Failed(why.to_owned());
             self.answer_where(|doing| doing == Doing::Window, &reply);
         }
+        self.look_after_files(guest);
         for event in self.control.turn() {
             self.agent(guest, event);
         }
@@ -234,6 +239,21 @@ impl Running {
         }
         self.serve_clients(guest);
         self.check_deadline(guest);
+    }
+
+    /// Tells when the file server ended.
+    fn look_after_files(&mut self, guest: &mut dyn Guest) {
+        if self.files_failed.is_none()
+            && let Some(how) = guest.files_ended()
+        {
+            let name = self.paths.name();
+            let text = format!(
+                "{name}: its shared folders are gone, as their server ended ({how}). They are back when it was stopped and started."
+            );
+            tracing::error!("{text}");
+            self.memory.say(&text);
+            self.files_failed = Some(text);
+        }
     }
 
     fn agent(&mut self, guest: &mut dyn Guest, event: AgentEvent) {

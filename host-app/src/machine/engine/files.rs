@@ -1,6 +1,7 @@
 //! The machine's file server: a process of its own, started before the machine process is confined.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file server; it ends with this.
 #[derive(Debug)]
-pub struct FileServer(Child);
+pub struct FileServer(Child, OwnedFd);
 
 impl FileServer {
     /// Starts it, and tells what the user should know of it. Must be called on the main thread: it dies with the calling thread.
@@ -46,7 +47,8 @@ impl FileServer {
                 Ok(_) => BufReader::new(out).read_line(&mut line).map(|_| line).map_err(failed),
             }
         });
-        let server = Self(child);
+        let pidfd = process::pidfd(&child).map_err(failed)?;
+        let server = Self(child, pidfd);
         let line = line.unwrap_or_else(|| Err("it has no output".into()))?;
         let line = line.trim_end();
         if let Some(note) = line.strip_prefix(LISTENING.trim_end()) {
@@ -54,6 +56,17 @@ impl FileServer {
             return Ok((server, (!note.is_empty()).then(|| note.to_owned())));
         }
         Err(line.strip_prefix(ERROR).unwrap_or("it ended at once").to_owned())
+    }
+
+    /// Becomes readable when it ends.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.1.as_fd()
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<String> {
+        self.0.try_wait().ok()?.map(|status| status.to_string())
     }
 
     /// The device that it serves, for our own engine.

@@ -53,7 +53,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     };
     let vmm = Vmm::start(&machine, devices, Some(&mut observer.clone()))
         .map_err(|source| MachineError::Engine { log: serial_log, source: Box::new(source) })?;
-    Ok(Box::new(KvmGuest { vmm, _network: network, _files: files }))
+    Ok(Box::new(KvmGuest { vmm, _network: network, files }))
 }
 
 /// A guest's network card, and what must live as long as it.
@@ -86,7 +86,7 @@ fn network(connected: &config::Network, mac: [u8; 6], serial_log: &Path) -> Resu
 struct KvmGuest {
     vmm: Vmm,
     _network: Option<Passt>,
-    _files: Option<FileServer>,
+    files: Option<FileServer>,
 }
 
 impl Guest for KvmGuest {
@@ -104,6 +104,14 @@ impl Guest for KvmGuest {
 
     fn ended(&mut self) -> Option<Ended> {
         self.vmm.try_wait().as_ref().map(ended)
+    }
+
+    fn files_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.files.as_ref().map(FileServer::fd)
+    }
+
+    fn files_ended(&mut self) -> Option<String> {
+        self.files.as_mut()?.ended()
     }
 
     fn power_button(&mut self) -> Result<(), String> {

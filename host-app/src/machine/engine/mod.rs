@@ -66,7 +66,7 @@ pub fn start(
     }
     if config.network == Network::None {
         // It would look for its card for ever.
-        boot.command_line.push_str(" systemd.mask=inlay-network.service");
+        boot.command_line.push_str(" inlay.no-network");
     }
     if !config.kernel_options.is_empty() {
         boot.command_line.push(' ');

@@ -54,7 +54,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
         source => MachineError::Engine { log: serial_log, source: Box::new(source) },
     })?;
-    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, _files: files }))
+    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, files }))
 }
 
 /// What the configuration and the base say of the machine.
@@ -98,7 +98,7 @@ struct QemuGuest {
     qemu: Qemu,
     engine: String,
     _devices: [VhostUser; 4],
-    _files: Option<FileServer>,
+    files: Option<FileServer>,
 }
 
 impl Guest for QemuGuest {
@@ -121,6 +121,14 @@ impl Guest for QemuGuest {
         // QEMU's last words are read just after its end.
         let exit = if over { self.qemu.wait_timeout(Duration::from_secs(2)) } else { self.qemu.try_wait() }?;
         Some(ended(&exit))
+    }
+
+    fn files_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.files.as_ref().map(FileServer::fd)
+    }
+
+    fn files_ended(&mut self) -> Option<String> {
+        self.files.as_mut()?.ended()
     }
 
     fn power_button(&mut self) -> Result<(), String> {

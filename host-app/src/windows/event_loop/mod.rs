@@ -26,7 +26,7 @@ use super::render::Renderer;
 use super::screen::Screen as GuestScreen;
 use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
-use crate::apps::Apps;
+use crate::apps::WindowIcons;
 use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
@@ -70,7 +70,7 @@ pub struct Loop {
     interval: Duration,
     received_before: u64,
     heap: Heap,
-    apps: Option<Apps>,
+    icons: Option<WindowIcons>,
     /// The machine is being switched off.
     ending: bool,
 }
@@ -115,7 +115,7 @@ impl Loop {
             interval: Duration::from_micros(16_667),
             received_before: 0,
             heap: Heap::default(),
-            apps: options.apps.clone(),
+            icons: options.apps.clone().map(WindowIcons::new),
             ending: false,
         };
         this.read_interval();
@@ -254,6 +254,9 @@ impl Loop {
             match connection.next_message::<Notice>() {
                 Ok(Some((notice, fds))) => {
                     self.ending |= notice == Notice::Ending;
+                    if let Notice::Say(text) = &notice {
+                        self.dialogs.say(text);
+                    }
                     self.screen.notice(&notice);
                     if let Err(error) = self.memory.apply(notice, fds) {
                         tracing::warn!("guest memory: {error}");
@@ -368,7 +371,7 @@ impl Loop {
             memory: &self.memory,
             dialogs: &mut self.dialogs,
             exchange: &mut self.exchange,
-            apps: self.apps.as_ref(),
+            icons: self.icons.as_mut(),
         }
     }
 

@@ -128,7 +128,7 @@ impl Screen {
                 self.point = true;
             }
             Notice::Regions(_) => (self.scanout, self.cursor) = (None, None),
-            Notice::Resource { .. } | Notice::ResourceGone { .. } | Notice::Ending => {}
+            Notice::Resource { .. } | Notice::ResourceGone { .. } | Notice::Ending | Notice::Say(_) => {}
         }
     }
 

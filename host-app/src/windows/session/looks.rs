@@ -5,7 +5,6 @@ use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
 use super::{News, Session, SessionError, Tools};
-use crate::apps;
 use crate::windows::presenter::image::Image;
 use crate::windows::presenter::{Announce, Look, Presenter};
 use crate::windows::scene::CURSOR_SIDE;
@@ -50,15 +49,15 @@ impl Session {
     }
 
     /// Gives a window that has no icon that of its app's entry in menus.
-    pub(super) fn default_icons(&mut self, surface: SurfaceId, tools: &Tools<'_>) {
+    pub(super) fn default_icons(&mut self, surface: SurfaceId, tools: &mut Tools<'_>) {
         let Some(window) = self.windows.get_mut(&surface).filter(|window| window.icons.is_empty()) else {
             return;
         };
         let Role::Toplevel(toplevel) = &window.role else { return };
-        let app = tools.apps.and_then(|apps| apps.of_window(&window::app_id(toplevel)));
-        let pictures = app.iter().flat_map(|app| &app.icons).filter_map(|png| apps::picture(png));
+        let Some(icons) = tools.icons.as_mut() else { return };
+        let pictures = icons.of_window(&window::app_id(toplevel)).iter();
         let small = pictures.filter(|picture| picture.width() <= limits::ICON);
-        window.icons = small.map(|picture| icon(&picture)).take(limits::ICONS).collect();
+        window.icons = small.map(icon).take(limits::ICONS).collect();
     }
 
     fn has_room(&self, bytes: usize) -> bool {

@@ -21,7 +21,7 @@ use inlay_protocol::geometry::Point;
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::limits;
 
-use crate::apps::Apps;
+use crate::apps::WindowIcons;
 use crate::windows::buffers::{BufferError, Buffers};
 use crate::windows::dialogs::Dialogs;
 use crate::windows::exchange::Exchange;
@@ -131,8 +131,8 @@ pub struct Tools<'a> {
     pub dialogs: &'a mut Dialogs,
     /// Copy and paste.
     pub exchange: &'a mut Exchange,
-    /// The guest's apps, where it has some of its own.
-    pub apps: Option<&'a Apps>,
+    /// Icons for windows that bring none, where the guest has apps of its own.
+    pub icons: Option<&'a mut WindowIcons>,
 }
 
 impl Session {
