@@ -381,7 +381,7 @@ fn permissions_are_listed_and_changed_by_command_and_what_is_wrong_is_told() {
         (out.status.success(), text(&out.stdout), text(&out.stderr))
     };
     let (good, list, _) = run(&["work"]);
-    assert!(good && list.lines().count() == 10 && list.lines().all(|l| l.contains(" ask ")), "{list}");
+    assert!(good && list.lines().count() == 11 && list.lines().all(|l| l.contains(" ask ")), "{list}");
     assert!(run(&["work", "clipboard-in", "always"]).0);
     assert!(run(&["work", "clipboard-out-images", "never"]).0);
     let (_, list, _) = run(&["work", "clipboard"]);
