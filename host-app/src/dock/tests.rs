@@ -1,3 +1,5 @@
+//! Entries, icons and the category in folders of the test's own.
+
 use super::*;
 use inlay_protocol::catalogue::{Action, App, Takes, Text};
 

@@ -1,6 +1,7 @@
 //! The guest's apps as the machine process hears of them: what it does not know yet it asks for, one at a time, and stores.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use inlay_protocol::catalogue::{App, Listed};
 use inlay_protocol::control::Command;
@@ -17,7 +18,12 @@ pub struct Catalogue {
     asked: Option<Listed>,
     /// Since menus were made anew.
     changed: bool,
+    /// When they were.
+    made: Option<Instant>,
 }
+
+/// Menus are made anew at most this often, however often a guest says that its apps changed: a process of the host's does it.
+const PACE: Duration = Duration::from_secs(5);
 
 /// The locale of the host's user, as desktop files name it; empty for none.
 fn locale() -> String {
@@ -32,7 +38,7 @@ impl Catalogue {
     #[must_use]
     pub fn new(apps: Apps) -> Self {
         let known = apps.all().into_iter().map(|stored| (stored.app.id, stored.digest)).collect();
-        Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false }
+        Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false, made: None }
     }
 
     /// The first question to an agent: nothing of what another was asked will come.
@@ -53,7 +59,7 @@ impl Catalogue {
     /// One of them, as it was asked for.
     pub fn told(&mut self, app: App) {
         let Some(asked) = self.asked.take_if(|asked| asked.id == app.id) else {
-            return tracing::warn!("the agent tells of an app that nobody asked for");
+            return tracing::debug!("the agent tells of an app that nobody asked for");
         };
         let stored = Stored { digest: asked.digest, app };
         match self.apps.put(&stored) {
@@ -90,9 +96,20 @@ impl Catalogue {
         Some(question)
     }
 
-    /// Whether menus have to be made anew, now that all is known; asked once.
-    pub fn take_changed(&mut self) -> bool {
-        self.asked.is_none() && self.wanted.is_empty() && std::mem::take(&mut self.changed)
+    /// Whether menus have to be made anew, now that all is known and it is time to; asked once.
+    pub fn take_changed(&mut self, now: Instant) -> bool {
+        let due = self.due().is_some_and(|due| due <= now);
+        if due {
+            (self.changed, self.made) = (false, Some(now));
+        }
+        due
+    }
+
+    /// When [`Catalogue::take_changed`] will say so.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let known = self.asked.is_none() && self.wanted.is_empty();
+        (known && self.changed).then(|| self.made.map_or_else(Instant::now, |made| made + PACE))
     }
 }
 
@@ -129,10 +146,15 @@ mod tests {
         assert!(apps.get("b").is_none(), "not asked for");
         catalogue.told(app("a"));
         catalogue.told(app("a"));
-        assert!(!catalogue.take_changed(), "not all is known yet");
+        let soon = Instant::now() + PACE;
+        assert!(!catalogue.take_changed(soon), "not all is known yet");
         assert_eq!(asked(&mut catalogue).as_deref(), Some("b"));
         catalogue.missing("b");
-        assert!(catalogue.take_changed() && !catalogue.take_changed());
+        assert!(catalogue.take_changed(soon) && !catalogue.take_changed(soon));
+        // A guest whose apps change all the time has menus made anew now and then.
+        catalogue.listed(Vec::new());
+        assert!(!catalogue.take_changed(soon) && catalogue.take_changed(soon + PACE));
+        apps.put(&Stored { digest: 1, app: app("a") }).unwrap();
         // The next run knows it, until it is another or gone.
         let mut catalogue = Catalogue::new(apps.clone());
         catalogue.listed(listed(&[("a", 1)]));
@@ -141,6 +163,6 @@ mod tests {
         assert_eq!(asked(&mut catalogue).as_deref(), Some("a"));
         assert!(matches!(catalogue.begin(), Command::ListApps { .. }));
         catalogue.listed(Vec::new());
-        assert!(catalogue.take_changed() && apps.all().is_empty());
+        assert!(catalogue.take_changed(soon) && apps.all().is_empty());
     }
 }

@@ -209,6 +209,7 @@ impl Running {
             self.control.deadline(),
             self.streams.deadline(),
             self.windows.deadline(),
+            self.catalogue.due(),
             self.clients.as_ref().and_then(Clients::deadline),
         ];
         wait(fds, deadlines.into_iter().fold(None, earlier))
@@ -231,6 +232,9 @@ impl Running {
             self.answer_where(|doing| doing == Doing::Window, &reply);
         }
         self.look_after_files(guest);
+        if self.catalogue.take_changed(Instant::now()) {
+            self.windows.menus_changed();
+        }
         for event in self.control.turn() {
             self.agent(guest, event);
         }
@@ -313,13 +317,10 @@ impl Running {
         }
     }
 
-    /// Goes on asking for the guest's apps; when all are known, the host's menus are made anew.
+    /// Goes on asking for the guest's apps; when all are known, the host's menus are made anew ([`Running::turn`]).
     fn more_apps(&mut self) {
         let question = self.catalogue.question();
         self.ask_for_apps(question);
-        if self.catalogue.take_changed() {
-            self.windows.menus_changed();
-        }
     }
 
     fn ask_for_apps(&mut self, question: Option<Command>) {

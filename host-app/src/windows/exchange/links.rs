@@ -24,6 +24,8 @@ pub(super) struct Links {
     waiting: Option<(u64, String)>,
     /// When the last ones were opened.
     opened: Vec<Instant>,
+    /// When the user was last told that there are too many: a guest must not fill the log with it.
+    told_of_many: Option<Instant>,
     /// The agent knows that they are taken.
     told: Option<bool>,
 }
@@ -67,6 +69,10 @@ impl Exchange {
         let now = Instant::now();
         self.links.opened.retain(|at| now.duration_since(*at) < TIME);
         if self.links.opened.len() >= MOST {
+            if self.links.told_of_many.is_some_and(|at| now.duration_since(at) < TIME) {
+                return;
+            }
+            self.links.told_of_many = Some(now);
             let machine = &self.machine;
             return dialogs
                 .say(&format!("{machine} opens more links than anybody can click: they are left out."));
