@@ -18,8 +18,8 @@ pub struct Catalogue {
     asked: Option<Listed>,
     /// Since menus were made anew.
     changed: bool,
-    /// When they were.
-    made: Option<Instant>,
+    /// When they may be again.
+    free: Instant,
 }
 
 /// Menus are made anew at most this often, however often a guest says that its apps changed: a process of the host's does it.
@@ -38,7 +38,7 @@ impl Catalogue {
     #[must_use]
     pub fn new(apps: Apps) -> Self {
         let known = apps.all().into_iter().map(|stored| (stored.app.id, stored.digest)).collect();
-        Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false, made: None }
+        Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false, free: Instant::now() }
     }
 
     /// The first question to an agent: nothing of what another was asked will come.
@@ -100,7 +100,7 @@ impl Catalogue {
     pub fn take_changed(&mut self, now: Instant) -> bool {
         let due = self.due().is_some_and(|due| due <= now);
         if due {
-            (self.changed, self.made) = (false, Some(now));
+            (self.changed, self.free) = (false, now + PACE);
         }
         due
     }
@@ -109,7 +109,7 @@ impl Catalogue {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let known = self.asked.is_none() && self.wanted.is_empty();
-        (known && self.changed).then(|| self.made.map_or_else(Instant::now, |made| made + PACE))
+        (known && self.changed).then_some(self.free)
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
         assert!(apps.get("b").is_none(), "not asked for");
         catalogue.told(app("a"));
         catalogue.told(app("a"));
-        let soon = Instant::now() + PACE;
+        let soon = Instant::now();
         assert!(!catalogue.take_changed(soon), "not all is known yet");
         assert_eq!(asked(&mut catalogue).as_deref(), Some("b"));
         catalogue.missing("b");
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(asked(&mut catalogue).as_deref(), Some("a"));
         assert!(matches!(catalogue.begin(), Command::ListApps { .. }));
         catalogue.listed(Vec::new());
-        assert!(catalogue.take_changed(soon) && apps.all().is_empty());
+        assert!(catalogue.take_changed(Instant::now()) && apps.all().is_empty());
     }
 }
