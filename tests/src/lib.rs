@@ -46,12 +46,16 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    /// Names of the test functions in the programs of a folder.
+    /// Names of the test functions in the sources below a folder.
     fn tests_in(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                tests_in(&entry.path(), found);
+                continue;
+            }
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
             for part in text.split("#[test]\n").skip(1) {
-                let line = part.lines().next().unwrap_or_default();
+                let line = part.lines().next().unwrap_or_default().trim_start();
                 found.extend(
                     line.strip_prefix("fn ").and_then(|l| l.split_once('(')).map(|(name, _)| name.into()),
                 );
@@ -63,7 +67,7 @@ mod tests {
     fn the_table_of_protocols_names_tests_that_there_are() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut known = BTreeSet::new();
-        for folder in ["tests/tests", "guest-agent/tests/agent"] {
+        for folder in ["tests/tests", "guest-agent/tests/agent", "guest-agent/src", "host-app/src"] {
             tests_in(&root.join(folder), &mut known);
         }
         let text = std::fs::read_to_string(root.join("PROTOCOLS.md")).unwrap();
