@@ -5,14 +5,14 @@
 use std::fs;
 use std::io::{self, Cursor, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use image::{ImageFormat, ImageReader, Limits, RgbaImage};
 use inlay_protocol::catalogue::{App, is_id};
 use inlay_protocol::{framing, limits};
 use serde::{Deserialize, Serialize};
 
-use crate::paths::MachinePaths;
+use crate::paths::{Folders, MachineName, MachinePaths};
 
 /// Bytes of all apps of one machine.
 const MOST_BYTES: u64 = 128 << 20;
@@ -21,6 +21,9 @@ const MOST_BYTES: u64 = 128 << 20;
 const MOST_SIDE: u32 = 1024;
 /// Memory for decoding one, in bytes.
 const MOST_MEMORY: u64 = 16 << 20;
+
+/// Apps that are remembered as opened lately.
+const MOST_RECENT: usize = 10;
 
 /// How long the icons of a window's app count as known, and of how many.
 const FOUND_FOR: Duration = Duration::from_secs(10);
@@ -133,6 +136,49 @@ impl Apps {
     }
 }
 
+/// Which apps of a machine the user opened last.
+///
+/// A line for each, newest first: seconds since 1970, and the app's id.
+#[derive(Debug)]
+pub struct Recent(PathBuf);
+
+impl Recent {
+    /// Those of this machine.
+    #[must_use]
+    pub fn of(folders: &Folders, name: &MachineName) -> Self {
+        Self(folders.recent(name))
+    }
+
+    /// Ids, newest first, and when each was opened.
+    #[must_use]
+    pub fn read(&self) -> Vec<(String, u64)> {
+        // There may be none yet; and one that is no text says nothing.
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        let line = |line: &str| {
+            let (at, id) = line.split_once(' ')?;
+            is_id(id).then(|| (id.to_owned(), at.parse().unwrap_or(0)))
+        };
+        text.lines().filter_map(line).take(MOST_RECENT).collect()
+    }
+
+    /// Notes that one was opened now.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note(&self, id: &str) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut all = self.read();
+        all.retain(|(known, _)| known != id);
+        all.insert(0, (id.to_owned(), now));
+        all.truncate(MOST_RECENT);
+        let text: String = all.iter().map(|(id, at)| format!("{at} {id}\n")).collect();
+        let new = self.0.with_extension(format!("new-{}", std::process::id()));
+        fs::create_dir_all(self.0.parent().unwrap_or(&self.0))?;
+        fs::write(&new, text)?;
+        fs::rename(&new, &self.0)
+    }
+}
+
 /// The icons of windows, by what these say that they are. What was found counts for a while: a guest may open windows as fast as it likes,
 /// and have many apps.
 #[derive(Debug)]
@@ -193,12 +239,29 @@ pub fn picture(png: &[u8]) -> Option<RgbaImage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paths::Folders;
     use inlay_protocol::catalogue::Text;
 
     pub(crate) fn app(id: &str, name: &str) -> Stored {
         let name = Text { plain: name.into(), local: None };
         Stored { digest: 7, app: App { id: id.into(), name, ..App::default() } }
+    }
+
+    #[test]
+    fn what_was_opened_last_is_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let recent = Recent::of(&Folders::below(dir.path()).unwrap(), &"m".parse().unwrap());
+        assert!(recent.read().is_empty());
+        for id in ["a", "b", "a", "c"] {
+            recent.note(id).unwrap();
+        }
+        let ids = || recent.read().into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(ids(), ["c", "a", "b"]);
+        (0..20).for_each(|number| recent.note(&format!("x{number}")).unwrap());
+        assert_eq!((ids().len(), ids()[0].as_str()), (MOST_RECENT, "x19"));
+        fs::write(&recent.0, "1 ../x\nnothing\n9 ok\n").unwrap();
+        assert_eq!(recent.read(), [("ok".to_owned(), 9)]);
+        fs::write(&recent.0, [0xff; 99]).unwrap();
+        assert!(recent.read().is_empty());
     }
 
     #[test]

@@ -186,6 +186,12 @@ impl Folders {
         self.config.join("shares").join(format!("{name}.toml"))
     }
 
+    /// Which apps of a machine were opened last; not where its confined process may write.
+    #[must_use]
+    pub fn recent(&self, name: &MachineName) -> PathBuf {
+        self.config.join("recent").join(name.as_str())
+    }
+
     /// Inlay's own folders, of which no guest ever sees anything.
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {

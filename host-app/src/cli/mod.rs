@@ -6,6 +6,7 @@ mod apps;
 mod exec;
 mod internal;
 mod machines;
+mod menu;
 mod opening;
 mod permissions;
 mod picture;
@@ -49,7 +50,10 @@ enum Command {
     Run(RunArgs),
     /// Run a command in a machine, with its input, output and exit status here
     Exec(ExecArgs),
-    /// Show a machine's whole screen in one window; the machine is started if it is off
+    /// Show a machine's whole screen in one window, or its apps' windows in one; the machine is started if it is off
+    #[command(
+        override_usage = "inlay window [OPTIONS] NAME\n       inlay window --together|--apart NAME|--local"
+    )]
     Window(WindowArgs),
     /// Start a machine and wait until it is ready
     Start(StartArgs),
@@ -75,6 +79,8 @@ enum Command {
     },
     /// List the apps of a machine, as it told of them last
     Apps(AppsArgs),
+    /// Search the apps of all machines, or of one, in a window, and open one: for a key of the desktop's
+    Menu(MenuArgs),
     /// Show the apps of a machine in this host's menus and docks, or no longer
     #[command(subcommand)]
     Dock(DockCommand),
@@ -283,13 +289,29 @@ struct StartArgs {
 
 #[derive(Debug, Args)]
 struct WindowArgs {
-    #[command(flatten)]
-    name: NameArg,
+    /// The machine (not with --local)
+    #[arg(required_unless_present = "local", conflicts_with = "local")]
+    name: Option<String>,
     #[command(flatten)]
     begin: BeginArgs,
     /// On all of a monitor
     #[arg(long)]
     fullscreen: bool,
+    /// The windows of all apps in one, instead of the guest's screen
+    #[arg(long)]
+    together: bool,
+    /// Each app's windows on the desktop again
+    #[arg(long, conflicts_with_all = ["together", "fullscreen"])]
+    apart: bool,
+    /// Those of apps that run on this system, without a machine; with --together or --apart
+    #[arg(long)]
+    local: bool,
+}
+
+#[derive(Debug, Args)]
+struct MenuArgs {
+    /// Only this machine's
+    name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -391,6 +413,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Create(args) => machines::create(args),
         Command::Run(args) => run::run(args),
         Command::Exec(args) => exec::exec(args),
+        Command::Menu(args) => menu::menu(&args),
         Command::Window(args) => window::window(&args),
         Command::Start(args) => power::start(&args),
         Command::Stop(args) => power::stop(&args),

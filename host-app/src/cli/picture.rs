@@ -34,7 +34,7 @@ pub(super) fn screenshot(args: ScreenshotArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn local_sockets() -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn local_sockets() -> anyhow::Result<Vec<PathBuf>> {
     let runs = local::runs(&Folders::from_env()?);
     if runs.is_empty() {
         bail!("no app runs by `inlay run --local`");

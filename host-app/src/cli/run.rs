@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::opening::Opening;
 use super::{RunArgs, power, resolve, status};
 use crate::api::{ApiError, Client, Display, Reply, Request};
-use crate::apps::Apps;
+use crate::apps::{Apps, Recent};
 use crate::files::open;
 use crate::local;
 use crate::machine::Sockets;
@@ -108,6 +108,11 @@ fn run_app(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     opening.iter().for_each(Opening::opened);
     drop(opening);
+    if !id.is_empty()
+        && let Err(error) = Recent::of(&folders, &name).note(id)
+    {
+        tracing::debug!(%error, "what was opened is not noted");
+    }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }

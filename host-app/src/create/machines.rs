@@ -84,6 +84,7 @@ fn permit(options: &CreateOptions) -> Result<(), CreateError> {
     let file = options.folders.permissions(&options.name);
     remove_file_if_there(&file)?;
     remove_file_if_there(&options.folders.shares(&options.name))?;
+    remove_file_if_there(&options.folders.recent(&options.name))?;
     if options.integrated { Ok(Permissions::integrated().write(&file)?) } else { Ok(()) }
 }
 
@@ -160,6 +161,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
     }
     remove_file_if_there(&folders.permissions(name))?;
     remove_file_if_there(&folders.shares(name))?;
+    remove_file_if_there(&folders.recent(name))?;
     dock::forget(folders, name).map_err(CreateError::io(folders.user_data()))?;
     remove_file_if_there(paths.config())?;
     remove_if_there(paths.runtime())

@@ -60,6 +60,13 @@ pub enum ApiRequest {
     Opening(String),
     /// The app runs: its window will come, and take the place of that one.
     Opened,
+    /// All windows of apps are to be in one window, or no more.
+    Together {
+        /// Whether they are.
+        on: bool,
+        /// Whether the one window has all of a monitor.
+        fullscreen: bool,
+    },
 }
 
 /// An open window.
@@ -71,7 +78,7 @@ pub struct WindowInfo {
     pub title: String,
     /// Its class; empty for popups.
     pub class: String,
-    /// Size of its content; for popups also the place relative to the parent.
+    /// Size of its content; also the place relative to the parent for popups, and in the one window for toplevels that are together.
     pub area: Rect,
     /// Set for popups: the parent's surface.
     pub parent: Option<SurfaceId>,
@@ -237,6 +244,14 @@ pub fn launched(socket: &Path) -> anyhow::Result<()> {
     let token =
         ["XDG_ACTIVATION_TOKEN", "DESKTOP_STARTUP_ID"].iter().find_map(|name| std::env::var(name).ok());
     ask(socket, &ApiRequest::Launched(token)).map(drop)
+}
+
+/// Has all windows of apps in one window, or no more.
+///
+/// # Errors
+/// As [`ask`].
+pub fn together(socket: &Path, on: bool, fullscreen: bool) -> anyhow::Result<()> {
+    ask(socket, &ApiRequest::Together { on, fullscreen }).map(drop)
 }
 
 /// When the newest commits were uploaded.

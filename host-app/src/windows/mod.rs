@@ -18,7 +18,10 @@ mod exchange;
 mod focus;
 mod gate;
 mod heap;
+pub mod launcher;
 mod memory;
+mod own_key;
+mod paint;
 mod pixels;
 pub mod placement;
 mod presenter;
@@ -37,7 +40,8 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use presenter::Presenter;
-use presenter::framed::Framed;
+use presenter::desk::Desk;
+use presenter::framed::{Border, Framed};
 use presenter::headless::Headless;
 use presenter::scaled::Scaled;
 use presenter::wayland::Wayland;
@@ -86,9 +90,11 @@ pub struct Options {
 /// When there is no display, no graphics driver, or a socket cannot be made; when the display goes away.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let (presenter, renderer) = desktop(options.screen)?;
-    let presenter = match options.border {
-        Some(colour) => Box::new(Framed::new(presenter, colour)),
-        None => presenter,
+    let border = options.border.map(Border::new);
+    let desk: Box<dyn Presenter> = Box::new(Desk::new(presenter, &options.name, border));
+    let presenter = match border {
+        Some(border) => Box::new(Framed::new(desk, border)),
+        None => desk,
     };
     event_loop::Loop::new(options, presenter, renderer)?.run()
 }

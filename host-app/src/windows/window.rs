@@ -284,12 +284,17 @@ pub fn title(toplevel: &Toplevel) -> String {
     if title.is_empty() { app_id(toplevel) } else { title }
 }
 
+/// A title of a machine's window: it ends with the machine's name.
+#[must_use]
+pub fn titled(title: &str, machine: &str) -> String {
+    if machine == LOCAL { title.to_owned() } else { format!("{title} ({machine})") }
+}
+
 /// How a toplevel looks on the host, as a child of this one. Its title ends with the machine's name.
 #[must_use]
 pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Look {
-    let title = title(toplevel);
     Look {
-        title: if machine == LOCAL { title } else { format!("{title} ({machine})") },
+        title: titled(&title(toplevel), machine),
         class: class(toplevel, machine),
         parent,
         min_size: toplevel.min_size,

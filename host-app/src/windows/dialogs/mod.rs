@@ -1,7 +1,7 @@
 //! Windows of the host's own: one says a thing and goes when it is closed, another asks. egui draws them on the device that draws
 //! guest windows; no guest can draw, cover the text of, or click them.
 
-mod paint;
+mod page;
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use inlay_protocol::display::{ContentType, Decoration, States, SurfaceId, Window
 use inlay_protocol::geometry::Size;
 use inlay_protocol::input::InputEvent;
 
-use self::paint::{Page, Painter};
 use super::gate::Answer;
-use super::presenter::{Announce, Announced, Dragged, Ended, HostEvent, Look, Presenter};
+use super::paint::{Page, Painter};
+use super::presenter::desk;
+use super::presenter::{Dragged, Ended, HostEvent, Look, Presenter, open_own};
 use super::render::{Drawn, Renderer, Target};
 use super::screen;
 use super::window::Told;
@@ -19,10 +20,10 @@ use super::window::Told;
 /// Ids of these windows begin here; the guest's end before.
 pub const FIRST: u32 = 1 << 31;
 
-/// Whether a window is one of these: what a guest shows is not, nor is its screen.
+/// Whether a window is one of these: what a guest shows is not, nor is its screen, nor what has all of its windows.
 #[must_use]
 pub fn is_own(window: SurfaceId) -> bool {
-    window.0 >= FIRST && window != screen::WINDOW
+    window.0 >= FIRST && window != screen::WINDOW && window != desk::WINDOW
 }
 
 /// A notice follows the one before after this time at the earliest; the log has them all.
@@ -423,23 +424,13 @@ impl Dialog {
         if self.target.is_some() || self.ends.is_some() {
             return;
         }
-        let (look, states) = (self.look(), States::default());
-        if self.told == Told::Nothing {
-            let announce = Announce::Toplevel { look: &look, states };
-            self.told = match presenter.announce(self.id, announce) {
-                Announced::NotYet => Told::Nothing,
-                Announced::Waits => Told::Announced,
-                Announced::Free => Told::Decided,
-            };
-        }
-        if self.told != Told::Decided {
-            return;
-        }
-        match presenter.open_toplevel(self.id, &look, self.size, states, renderer) {
-            Ok(target) => {
+        let (look, wanted) = (self.look(), (self.size, States::default()));
+        match open_own(presenter, renderer, self.id, &mut self.told, &look, wanted) {
+            Ok(Some(target)) => {
                 self.target = Some(target);
                 self.opened = Some(Instant::now());
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!("a window of the host's own cannot be opened: {error:#}");
                 self.ends = Some(0);
@@ -466,9 +457,11 @@ impl Dialog {
         let choices = self.about.choices();
         let scale = presenter.scale(self.id) as f32 / 120.0;
         let events = std::mem::take(&mut self.events);
-        let page = Page { id: self.id, size: self.size, scale, text: &self.text, choices: &choices };
-        let frame = painter.lay_out(&page, events);
-        self.ends = self.ends.or(frame.clicked);
+        let page = Page { id: self.id.0, size: self.size, scale };
+        let mut clicked = None;
+        let frame =
+            painter.lay_out(page, events, |ui| clicked = page::show(ui, &self.text, &choices).or(clicked));
+        self.ends = self.ends.or(clicked);
         let Some(target) = &mut self.target else { return };
         let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
             painter.paint(frame, pixels, scale, device, queue, encoder, view);

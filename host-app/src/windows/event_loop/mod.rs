@@ -21,6 +21,7 @@ use super::exchange::Exchange;
 use super::gate::Gate;
 use super::heap::{self, Heap};
 use super::memory::GuestMemory;
+use super::presenter::desk::Wish;
 use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
 use super::screen::Screen as GuestScreen;
@@ -158,6 +159,7 @@ impl Loop {
             self.agent_speaks();
             self.tick();
             self.show_screen();
+            self.show_together();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             self.dialogs.toplevels(open, Instant::now());
             let open = open + usize::from(self.screen.is_open());
@@ -224,7 +226,8 @@ impl Loop {
         let asks = self.session.as_ref().and_then(Session::asks_at);
         let pasted = [self.exchange.due(), self.presenter.selections().and_then(|s| s.due())];
         let (opening, screen) = (self.dialogs.due(), self.screen.due(self.interval));
-        let all = [tick, hidden, more, hello, counters, asks, opening, self.heap.due(), screen];
+        let together = self.presenter.desk().and_then(|desk| desk.due(self.interval));
+        let all = [tick, hidden, more, hello, counters, asks, opening, self.heap.due(), screen, together];
         let all = all.into_iter().chain(pasted);
         all.flatten().min()
     }
@@ -448,6 +451,34 @@ impl Loop {
         if let Err(error) = sent {
             // Its end is seen where its notices are taken.
             tracing::debug!("the machine process: {error}");
+        }
+    }
+
+    /// Has all windows of apps in one window, or each in its own again. No app hears of it.
+    fn put_together(&mut self, on: bool, fullscreen: bool) {
+        if self.presenter.desk().is_none_or(|desk| desk.is_on() == on) {
+            return;
+        }
+        self.with_session(|session, tools| session.move_out(tools));
+        match self.presenter.desk_mut() {
+            Some(desk) if on => desk.put_together(fullscreen),
+            Some(desk) => desk.put_apart(),
+            None => {}
+        }
+        self.read_interval();
+        self.with_session(|session, tools| session.move_in(tools));
+    }
+
+    /// The window that has all others in it.
+    fn show_together(&mut self) {
+        if let Some(desk) = self.presenter.desk_mut() {
+            desk.turn(self.interval, &mut self.renderer);
+            if desk.wish() == Some(Wish::Apart) {
+                self.put_together(false, false);
+            }
+        }
+        if self.screen.wants_apps() {
+            self.put_together(true, false);
         }
     }
 

@@ -6,11 +6,12 @@ use std::time::Instant;
 use anyhow::Context;
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::SurfaceId;
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::geometry::{Point, Rect};
 use rustix::time::ClockId;
 
 use super::{HELLO, Loop};
 use crate::windows::api::{self, ApiReply, ApiRequest, Counters, WindowInfo};
+use crate::windows::presenter::desk::{self, Desk};
 use crate::windows::screen;
 use crate::windows::session::Session;
 use crate::windows::uploads::nanoseconds;
@@ -63,6 +64,10 @@ impl Loop {
                     self.dialogs.opened(asker.number);
                     asker.connection.queue(&ApiReply::Done)?;
                 }
+                ApiRequest::Together { on, fullscreen } => {
+                    self.put_together(on, fullscreen);
+                    asker.connection.queue(&ApiReply::Done)?;
+                }
                 ApiRequest::Uploads => {
                     let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
                     asker.connection.queue(&ApiReply::Uploads(uploads))?;
@@ -92,8 +97,12 @@ impl Loop {
             let (title, area) = (title.to_owned(), Rect::of_size(size));
             WindowInfo { surface: screen::WINDOW, title, class, area, parent: None }
         });
+        let together = self.presenter.desk().and_then(Desk::info).map(|(title, class, size)| {
+            let (title, area) = (title.to_owned(), Rect::of_size(size));
+            WindowInfo { surface: desk::WINDOW, title, class, area, parent: None }
+        });
         let apps = self.session.as_ref().map(|session| self.list_apps(session)).unwrap_or_default();
-        apps.into_iter().chain(screen).collect()
+        apps.into_iter().chain(together).chain(screen).collect()
     }
 
     fn list_apps(&self, session: &Session) -> Vec<WindowInfo> {
@@ -101,7 +110,10 @@ impl Loop {
         open.map(|(surface, w)| match &w.role {
             WindowRole::Toplevel(toplevel) => {
                 let (title, class) = (window::title(toplevel), window::class(toplevel, &self.name));
-                WindowInfo { surface: *surface, title, class, area: Rect::of_size(w.size), parent: None }
+                let at = self.presenter.desk().and_then(|desk| desk.area(*surface));
+                let at = at.map(|area| Point::new(area.x, area.y)).unwrap_or_default();
+                let area = Rect::of_size(w.size).translated(at);
+                WindowInfo { surface: *surface, title, class, area, parent: None }
             }
             WindowRole::Popup(popup, area) => WindowInfo {
                 surface: *surface,
@@ -118,6 +130,12 @@ impl Loop {
         if window == screen::WINDOW {
             let (_, _, size) = self.screen.info().context("there is no such window")?;
             let quads = self.screen.quads(120, &mut self.renderer);
+            return Ok((ApiReply::Picture(size), api::memory_file(&self.renderer.picture(size, &quads)?)?));
+        }
+        if window == desk::WINDOW {
+            let desk = self.presenter.desk_mut().context("there is no such window")?;
+            let (_, _, size) = desk.info().context("there is no such window")?;
+            let quads = desk.quads(120, &mut self.renderer);
             return Ok((ApiReply::Picture(size), api::memory_file(&self.renderer.picture(size, &quads)?)?));
         }
         let session = self.session.as_ref().context("there is no such window")?;

@@ -11,6 +11,7 @@ use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::selection::Actions;
 
+use super::desk::Desk;
 use super::image::Image;
 use super::{Announce, Announced, Dragged, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
 use crate::windows::dialogs;
@@ -28,6 +29,14 @@ pub struct Border {
     pub colour: [u8; 3],
 }
 
+impl Border {
+    /// One of this colour (red, green, blue).
+    #[must_use]
+    pub fn new(colour: [u8; 3]) -> Self {
+        Self { width: WIDTH, colour }
+    }
+}
+
 /// A presenter whose windows have borders.
 #[derive(Debug)]
 pub struct Framed {
@@ -40,10 +49,10 @@ pub struct Framed {
 }
 
 impl Framed {
-    /// Borders of this colour (red, green, blue) on a desktop.
+    /// Windows with such borders on a desktop.
     #[must_use]
-    pub fn new(desktop: Box<dyn Presenter>, colour: [u8; 3]) -> Self {
-        Self { desktop, border: Border { width: WIDTH, colour }, pointed: None, dragged: None }
+    pub fn new(desktop: Box<dyn Presenter>, border: Border) -> Self {
+        Self { desktop, border, pointed: None, dragged: None }
     }
 
     /// The border of a window on each side; the host's own have none.
@@ -161,6 +170,14 @@ impl Presenter for Framed {
 
     fn decides(&self) -> bool {
         self.desktop.decides()
+    }
+
+    fn desk(&self) -> Option<&Desk> {
+        self.desktop.desk()
+    }
+
+    fn desk_mut(&mut self) -> Option<&mut Desk> {
+        self.desktop.desk_mut()
     }
 
     fn border(&self) -> Option<Border> {
@@ -326,7 +343,7 @@ mod tests {
     const OWN: SurfaceId = SurfaceId(dialogs::FIRST + 1);
 
     fn framed() -> Framed {
-        Framed::new(Box::new(Headless::default()), [1, 2, 3])
+        Framed::new(Box::new(Headless::default()), Border::new([1, 2, 3]))
     }
 
     #[test]

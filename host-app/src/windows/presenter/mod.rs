@@ -4,6 +4,7 @@
 //! [`HostEvent`]s. It knows nothing of the agent. Windows are named by the surface of the guest that they show; sizes and
 //! places are logical pixels of the window geometry (what the user sees as the window, without shadows).
 
+pub mod desk;
 pub mod framed;
 pub mod headless;
 pub mod image;
@@ -26,6 +27,7 @@ use inlay_protocol::selection::{Actions, Selection};
 use self::image::Image;
 use super::gate::Answer;
 use super::render::{Renderer, Target};
+use super::window::Told;
 
 /// How a toplevel looks to the desktop, beside its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,6 +324,16 @@ pub trait Presenter: std::fmt::Debug {
         false
     }
 
+    /// What can have all windows in one, where there is such a thing.
+    fn desk(&self) -> Option<&desk::Desk> {
+        None
+    }
+
+    /// The same, to be worked with.
+    fn desk_mut(&mut self) -> Option<&mut desk::Desk> {
+        None
+    }
+
     /// The border that is drawn around windows of the guest, if there is one. Sizes and places are those of the content inside it.
     fn border(&self) -> Option<framed::Border> {
         None
@@ -440,4 +452,29 @@ pub trait Presenter: std::fmt::Debug {
 
     /// Sends what was requested.
     fn flush(&mut self);
+}
+
+/// Opens a window of the host's own once the desktop knows of it and has decided; nothing before that.
+///
+/// # Errors
+/// When the display refuses.
+pub fn open_own(
+    presenter: &mut dyn Presenter,
+    renderer: &Renderer,
+    window: SurfaceId,
+    told: &mut Told,
+    look: &Look,
+    (size, states): (Size, States),
+) -> anyhow::Result<Option<Target>> {
+    if *told == Told::Nothing {
+        *told = match presenter.announce(window, Announce::Toplevel { look, states }) {
+            Announced::NotYet => Told::Nothing,
+            Announced::Waits => Told::Announced,
+            Announced::Free => Told::Decided,
+        };
+    }
+    if *told != Told::Decided {
+        return Ok(None);
+    }
+    presenter.open_toplevel(window, look, size, states, renderer).map(Some)
 }

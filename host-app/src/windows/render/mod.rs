@@ -6,7 +6,7 @@
 mod picture;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use inlay_protocol::geometry::{Rect, Size};
@@ -122,8 +122,22 @@ pub enum Target {
         /// How it is set up.
         config: wgpu::SurfaceConfiguration,
     },
+    /// A texture, to be drawn as a part of another window.
+    Texture(Canvas),
     /// No display: drawing is skipped, pictures are made on request.
     None,
+}
+
+/// What a window shows that is a part of another one: for both of them.
+#[derive(Debug, Clone, Default)]
+pub struct Canvas(Arc<Mutex<Option<Texture>>>);
+
+impl Canvas {
+    /// What was drawn last, if anything was.
+    #[must_use]
+    pub fn texture(&self) -> Option<Texture> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What became of drawing a window.
@@ -214,6 +228,11 @@ impl Renderer {
     /// A texture for pixels of this size, `None` when it passes the device's limits or the budget.
     #[must_use]
     pub fn texture(&self, size: Size) -> Option<Texture> {
+        self.texture_for(size, wgpu::TextureUsages::COPY_DST)
+    }
+
+    /// The same, also to be used in this way.
+    fn texture_for(&self, size: Size, usage: wgpu::TextureUsages) -> Option<Texture> {
         use std::sync::atomic::Ordering::Relaxed;
         let bytes = 4 * u64::from(size.width) * u64::from(size.height);
         let room = self.textures.load(Relaxed).saturating_add(bytes) <= TEXTURE_BUDGET;
@@ -229,7 +248,7 @@ impl Renderer {
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
             format: FORMAT,
-            usage: wgpu::TextureUsages::COPY_DST | wgpu::TextureUsages::TEXTURE_BINDING,
+            usage: usage | wgpu::TextureUsages::TEXTURE_BINDING,
             view_formats: &[],
         });
         let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
@@ -418,10 +437,17 @@ impl Renderer {
         size: Size,
         draw: impl FnOnce(&Self, &wgpu::TextureView, Size),
     ) -> Drawn {
-        let Target::Swapchain { surface, config } = target else { return Drawn::Yes };
         if size.is_empty() {
             return Drawn::Yes;
         }
+        let (surface, config) = match target {
+            Target::Swapchain { surface, config } => (surface, config),
+            Target::Texture(canvas) => {
+                self.draw_canvas(canvas, size, draw);
+                return Drawn::Yes;
+            }
+            Target::None => return Drawn::Yes,
+        };
         if (config.width, config.height) != (size.width, size.height) {
             config.width = size.width.min(self.largest);
             config.height = size.height.min(self.largest);
@@ -445,6 +471,16 @@ impl Renderer {
         draw(self, &view, drawn);
         self.queue.present(frame);
         Drawn::Yes
+    }
+
+    fn draw_canvas(&self, canvas: &Canvas, size: Size, draw: impl FnOnce(&Self, &wgpu::TextureView, Size)) {
+        let fitting = canvas.texture().filter(|texture| texture.size == size);
+        // One that there is no room for shows nothing.
+        let texture = fitting.or_else(|| self.texture_for(size, wgpu::TextureUsages::RENDER_ATTACHMENT));
+        if let Some(texture) = &texture {
+            draw(self, &texture.texture.create_view(&wgpu::TextureViewDescriptor::default()), size);
+        }
+        *canvas.0.lock().unwrap_or_else(PoisonError::into_inner) = texture;
     }
 
     fn pass(&self, view: &wgpu::TextureView, size: Size, quads: &[Quad]) {

@@ -1,13 +1,14 @@
 //! What the user does in the full window, as wishes for the guest's keyboard and pointer.
 //!
 //! The right Ctrl key is the window's own: tapped, it opens the menu, which takes the keyboard from the guest; held, F is full screen,
-//! Delete is Ctrl-Alt-Delete, and a function key is one with Ctrl and Alt.
+//! S shows the windows of all apps in its place, Delete is Ctrl-Alt-Delete, and a function key is one with Ctrl and Alt.
 
 use inlay_protocol::input::{InputEvent, Scroll};
 use inlay_protocol::memory::Wish;
 
 use super::WINDOW;
 use super::layout::Layout;
+use crate::windows::own_key::{Kept, OwnKey};
 
 /// 120ths of a detent of a wheel.
 const DETENT: i32 = 120;
@@ -17,9 +18,9 @@ const FINGER: f64 = 15.0;
 /// evdev's codes.
 mod key {
     pub const LEFT_CTRL: u16 = 29;
+    pub const S: u16 = 31;
     pub const F: u16 = 33;
     pub const LEFT_ALT: u16 = 56;
-    pub const RIGHT_CTRL: u16 = 97;
     pub const DELETE: u16 = 111;
 }
 
@@ -39,6 +40,8 @@ pub enum Order {
     Menu,
     /// Take all of a monitor, or no more.
     Fullscreen,
+    /// Give its place to one with the windows of all apps in it.
+    Apps,
 }
 
 /// Ctrl and Alt with a key, pressed and let go.
@@ -58,17 +61,6 @@ pub fn ctrl_alt_function(number: u16) -> impl Iterator<Item = Wish> {
     function_key(number).into_iter().flat_map(with_ctrl_alt)
 }
 
-/// How the window's own key is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Own {
-    #[default]
-    Up,
-    /// Nothing else was pressed since.
-    Alone,
-    /// Another key was.
-    Used,
-}
-
 /// Where keyboard and pointer are.
 #[derive(Debug, Default)]
 pub struct Input {
@@ -76,9 +68,7 @@ pub struct Input {
     focused: bool,
     /// What wheels turned that was no whole detent, in 120ths: down, and to the right.
     turned: [f64; 2],
-    own: Own,
-    /// Keys that were pressed while the window's own was held: their ends are not the guest's either.
-    kept: Vec<u16>,
+    own: OwnKey,
     orders: Vec<Order>,
 }
 
@@ -97,7 +87,7 @@ impl Input {
     pub fn focus(&mut self, focused: bool) -> Option<Wish> {
         let left = self.focused && !focused;
         self.focused = focused;
-        (self.own, self.kept) = (Own::Up, Vec::new());
+        self.own = OwnKey::default();
         left.then_some(Wish::Released)
     }
 
@@ -137,27 +127,18 @@ impl Input {
 
     /// Whether a key is the window's, and not the guest's.
     fn keeps(&mut self, code: u16, pressed: bool, wishes: &mut Vec<Wish>) -> bool {
-        if code == key::RIGHT_CTRL {
-            if !pressed && self.own == Own::Alone {
+        let code = match self.own.take(code.into(), pressed) {
+            Kept::No => return false,
+            Kept::Yes => return true,
+            Kept::Tapped => {
                 self.orders.push(Order::Menu);
+                return true;
             }
-            self.own = if pressed { Own::Alone } else { Own::Up };
-            return true;
-        }
-        if !pressed {
-            let before = self.kept.len();
-            self.kept.retain(|kept| *kept != code);
-            return self.kept.len() != before;
-        }
-        if self.own == Own::Up {
-            return false;
-        }
-        self.own = Own::Used;
-        if self.kept.len() < 16 {
-            self.kept.push(code);
-        }
+            Kept::Pressed(_) => code,
+        };
         match code {
             key::F => self.orders.push(Order::Fullscreen),
+            key::S => self.orders.push(Order::Apps),
             key::DELETE => wishes.extend(ctrl_alt_delete()),
             code => {
                 let number = (1..=12).find(|number| function_key(*number) == Some(code));

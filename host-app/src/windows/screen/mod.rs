@@ -25,7 +25,7 @@ use self::layout::Layout;
 use super::dialogs::Dialogs;
 use super::memory::GuestMemory;
 use super::presenter::image::Image;
-use super::presenter::{Announce, Announced, Dragged, Ended, HostEvent, Look, Presenter};
+use super::presenter::{Dragged, Ended, HostEvent, Look, Presenter, open_own};
 use super::render::{Drawn, Quad, Renderer, Target, Texture};
 use super::scene::bands;
 use super::session::bordered;
@@ -41,8 +41,8 @@ const FIRST: Size = Size::new(1280, 800);
 const SETTLED: Duration = Duration::from_millis(250);
 
 /// What the menu offers; the first is what happens when it is closed.
-pub const MENU: [&str; 6] =
-    ["Back", "Ctrl-Alt-Del", "Ctrl-Alt-F1", "Ctrl-Alt-F2", "Ctrl-Alt-F3", "Full screen"];
+pub const MENU: [&str; 7] =
+    ["Back", "Ctrl-Alt-Del", "Ctrl-Alt-F1", "Ctrl-Alt-F2", "Ctrl-Alt-F3", "Full screen", "Apps"];
 
 /// The window on the host.
 #[derive(Debug, Default)]
@@ -81,6 +81,8 @@ pub struct Screen {
     point: bool,
     /// It is to take all of a monitor, or no more.
     toggle: bool,
+    /// The windows of apps are to come in its place.
+    apps: bool,
     last_frame: Option<Instant>,
     wishes: Vec<Wish>,
 }
@@ -130,6 +132,17 @@ impl Screen {
             Notice::Regions(_) => (self.scanout, self.cursor) = (None, None),
             Notice::Resource { .. } | Notice::ResourceGone { .. } | Notice::Ending | Notice::Say(_) => {}
         }
+    }
+
+    /// Whether the windows of all apps are wanted in its place, in one window; told once.
+    pub fn wants_apps(&mut self) -> bool {
+        std::mem::take(&mut self.apps)
+    }
+
+    fn give_place(&mut self) {
+        self.apps = true;
+        self.wishes.push(Wish::Closed);
+        self.show = None;
     }
 
     fn touch(&mut self) {
@@ -201,6 +214,7 @@ impl Screen {
                     self.wishes.extend(ctrl_alt_function(number));
                 }
                 5 => self.toggle = true,
+                6 => self.give_place(),
                 _ => {}
             },
             HostEvent::Input(event) => {
@@ -237,9 +251,10 @@ impl Screen {
                 Order::Menu => {
                     // What is held down would stay so while the menu has the keyboard.
                     self.wishes.push(Wish::Released);
-                    dialogs.menu(WINDOW, &format!("Screen of {}. The right Ctrl key held down does the same: with Delete, a function key, F.", self.machine));
+                    dialogs.menu(WINDOW, &format!("Screen of {}. The right Ctrl key held down does the same: with Delete, a function key, F, S.", self.machine));
                 }
                 Order::Fullscreen => self.toggle = true,
+                Order::Apps => self.give_place(),
             }
         }
         if std::mem::take(&mut self.toggle)
@@ -308,22 +323,13 @@ impl Screen {
     fn open(&mut self, presenter: &mut dyn Presenter, renderer: &mut Renderer) {
         let look = self.look();
         let Some(window) = self.window.as_mut().filter(|window| window.target.is_none()) else { return };
-        if window.told == Told::Nothing {
-            let announce = Announce::Toplevel { look: &look, states: window.states };
-            window.told = match presenter.announce(WINDOW, announce) {
-                Announced::NotYet => Told::Nothing,
-                Announced::Waits => Told::Announced,
-                Announced::Free => Told::Decided,
-            };
-        }
-        if window.told != Told::Decided {
-            return;
-        }
-        match presenter.open_toplevel(WINDOW, &look, window.size, window.states, renderer) {
-            Ok(target) => {
+        let wanted = (window.size, window.states);
+        match open_own(presenter, renderer, WINDOW, &mut window.told, &look, wanted) {
+            Ok(Some(target)) => {
                 window.target = Some(target);
                 window.resized = Some(Instant::now());
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!("the guest's screen cannot be shown: {error:#}");
                 self.wishes.push(Wish::Closed);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use inlay_protocol::display::{Event, States, SurfaceId};
 use inlay_protocol::geometry::Rect;
-use inlay_protocol::input::InputEvent;
+use inlay_protocol::input::{InputEvent, Modifiers};
 
 use super::{News, Session, SessionError, Tools};
 use crate::windows::placement;
@@ -30,7 +30,9 @@ impl Session {
                         w.size = size;
                     }
                     let content = self.scene.get(window).map(|s| s.geometry().size());
-                    if content != Some(size) || w.wish.size.is_some() {
+                    if size.is_empty() && !w.is_open() && w.wish.size.is_some() {
+                        // It was open before, elsewhere.
+                    } else if content != Some(size) || w.wish.size.is_some() {
                         w.wish.size = (!size.is_empty()).then_some(size);
                     }
                     w.misfit_since = None;
@@ -107,6 +109,49 @@ impl Session {
             HostEvent::Keyboard => self.news.add(News::KEYBOARD),
         }
         self.configure_all(Instant::now())
+    }
+
+    /// Closes all windows, to be opened again on another desktop: their apps hear no more of it than that popups are over and that nobody
+    /// looks at them.
+    ///
+    /// # Errors
+    /// When the agent cannot be told.
+    pub fn move_out(&mut self, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        self.dismiss_where(tools, |_, _| true)?;
+        self.input(InputEvent::PointerLeave)?;
+        self.focus.host(None, Vec::new(), Modifiers::default());
+        self.update_focus()?;
+        for id in self.windows.keys().copied().collect::<Vec<_>>() {
+            let Some(window) = self.windows.get(&id) else { continue };
+            let (open, size) = (window.is_open(), window.size);
+            let states = States(window.wish.states.0 & (States::MAXIMIZED.0 | States::FULLSCREEN.0));
+            self.close_window(id, tools);
+            let Some(window) = self.windows.get_mut(&id) else { continue };
+            (window.visible, window.shown) = (true, None);
+            if open && states == States::default() {
+                // It keeps its size where the desktop has no wish.
+                window.wish.size = Some(size);
+            } else if open {
+                self.early.insert(id, states);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens all windows on the desktop that there is now.
+    ///
+    /// # Errors
+    /// When the agent cannot be told.
+    pub fn move_in(&mut self, tools: &mut Tools<'_>) -> Result<(), SessionError> {
+        self.decides = tools.presenter.decides();
+        self.news.add(News::OUTPUTS);
+        self.news.add(News::CURSOR);
+        self.announce_all(tools.presenter)?;
+        for id in self.windows.keys().copied().collect::<Vec<_>>() {
+            self.open_late(id, tools)?;
+        }
+        self.configure_all(Instant::now())?;
+        self.flush()
     }
 
     /// A window can or cannot be seen.

@@ -1,16 +1,11 @@
-//! The text and the buttons of a window, by egui.
+//! What the host itself says in windows, by egui: texts and buttons.
 
 use egui::epaint::ClippedShape;
 use egui::epaint::textures::TexturesDelta;
-use egui::{Align, CentralPanel, Frame, Layout, Margin, Pos2, RawInput, Rect, RichText, ViewportId};
-use inlay_protocol::display::SurfaceId;
+use egui::{Pos2, RawInput, Rect, Ui, ViewportId};
 use inlay_protocol::geometry::Size;
 
 use crate::windows::render::{FORMAT, Renderer};
-
-/// Logical pixels around the text.
-const MARGIN: i8 = 18;
-const TEXT: f32 = 14.0;
 
 /// egui with its font and its part of the device, for all windows.
 pub struct Painter {
@@ -20,22 +15,19 @@ pub struct Painter {
     textures: TexturesDelta,
 }
 
-/// What a window says and asks.
+/// Where something is laid out.
 #[derive(Debug, Clone, Copy)]
-pub struct Page<'a> {
-    pub id: SurfaceId,
+pub struct Page {
+    /// What egui remembers between two layouts belongs to this number.
+    pub id: u32,
     /// In logical pixels.
     pub size: Size,
     /// Pixels to logical pixels.
     pub scale: f32,
-    pub text: &'a str,
-    pub choices: &'a [&'a str],
 }
 
 /// What is to be drawn.
 pub struct Laid {
-    /// The choice that was clicked.
-    pub clicked: Option<usize>,
     shapes: Vec<ClippedShape>,
 }
 
@@ -62,34 +54,20 @@ impl Painter {
         Self { context, renderer, textures: TexturesDelta::default() }
     }
 
-    /// Lays a window out and has it follow what the user did.
-    pub fn lay_out(&mut self, page: &Page<'_>, events: Vec<egui::Event>) -> Laid {
-        let Page { id, size, scale, text, choices } = *page;
-        let viewport = ViewportId::from_hash_of(id.0);
-        let screen = egui::vec2(size.width as f32, size.height as f32);
+    /// Lays a page out and has it follow what the user did.
+    pub fn lay_out(&mut self, page: Page, events: Vec<egui::Event>, ui: impl FnMut(&mut Ui)) -> Laid {
+        let viewport = ViewportId::from_hash_of(page.id);
+        let screen = egui::vec2(page.size.width as f32, page.size.height as f32);
         let mut input = RawInput {
             viewport_id: viewport,
             screen_rect: Some(Rect::from_min_size(Pos2::ZERO, screen)),
             events,
             ..RawInput::default()
         };
-        input.viewports.entry(viewport).or_default().native_pixels_per_point = Some(scale);
-        let mut clicked = None;
-        let output = self.context.run_ui(input, |ui| {
-            let frame = Frame::central_panel(ui.style()).inner_margin(Margin::same(MARGIN));
-            CentralPanel::default().frame(frame).show(ui, |ui| {
-                ui.label(RichText::new(text).size(TEXT));
-                ui.with_layout(Layout::right_to_left(Align::BOTTOM), |ui| {
-                    for (at, choice) in choices.iter().enumerate().rev() {
-                        if ui.button(RichText::new(*choice).size(TEXT)).clicked() {
-                            clicked = Some(at);
-                        }
-                    }
-                });
-            });
-        });
+        input.viewports.entry(viewport).or_default().native_pixels_per_point = Some(page.scale);
+        let output = self.context.run_ui(input, ui);
         self.textures.append(output.textures_delta);
-        Laid { clicked, shapes: output.shapes }
+        Laid { shapes: output.shapes }
     }
 
     /// Draws it.
