@@ -467,12 +467,12 @@ impl Desk {
         self.drawing.quads(&self.stack, &self.canvases, self.hands.active(), Scale(scale_120), renderer)
     }
 
-    /// Brings a toplevel to where it was the last time, or finds a place.
+    /// Brings a toplevel to where it was the last time, or finds a place. One that is larger than the room becomes smaller.
     fn place_new(&mut self, id: SurfaceId, look: &Look, size: Size) -> Rect {
-        let remembered =
-            self.remembered.get(&id).map(|area| Rect { width: size.width, height: size.height, ..*area });
-        match remembered {
-            Some(area) => self.stack.kept_for(look, area),
+        let size = self.stack.fitting(look, size);
+        let Size { width, height } = size;
+        match self.remembered.get(&id) {
+            Some(area) => self.stack.kept_for(look, Rect { width, height, ..*area }),
             None => self.stack.place(look, size),
         }
     }

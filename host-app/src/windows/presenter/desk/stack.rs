@@ -248,6 +248,17 @@ impl Stack {
         self.kept(Rect::new(at.x, at.y, size.width, size.height), title)
     }
 
+    /// The size of a new toplevel: the wanted one, where there is room for it and its app takes a smaller one.
+    pub fn fitting(&self, look: &Look, size: Size) -> Size {
+        let title = if look.decoration == Decoration::ServerSide { TITLE } else { 0 };
+        let work = self.work();
+        let side = |wanted: u32, room: u32, least: u32| wanted.min(room.max(least).max(1));
+        Size::new(
+            side(size.width, work.width, look.min_size.width),
+            side(size.height, work.height.saturating_sub(title), look.min_size.height),
+        )
+    }
+
     /// The nearest place to a wanted one from which a window can be had.
     pub fn kept_for(&self, look: &Look, area: Rect) -> Rect {
         let title = if look.decoration == Decoration::ServerSide { TITLE.cast_signed() } else { 0 };

@@ -375,4 +375,9 @@ fn a_smaller_room_keeps_every_title_in_it() {
     let area = b.area(A);
     assert_eq!((area.x, area.size()), (340, SIZE));
     assert!(area.y >= TITLE_HEIGHT && area.bottom() <= 366, "{area:?}");
+    // A new one that is larger than the room is as large as there is room, or as its app has it at least.
+    let large = Size::new(700, 500);
+    let look = Look { min_size: Size::new(650, 0), ..look("large") };
+    b.desk.open_toplevel(MENU, &look, large, States::default(), &b.renderer).unwrap();
+    assert_eq!(b.area(MENU), Rect::new(0, TITLE_HEIGHT, 650, 400 - stack::PANEL - stack::TITLE));
 }
