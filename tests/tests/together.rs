@@ -35,135 +35,156 @@ fn area(api: &Path, title: &str) -> Rect {
     })
 }
 
-#[test]
-fn windows_are_put_together_used_and_put_apart_on_x11() {
-    let xvfb = Xvfb::start();
-    let mut agent = Agent::start_with(Screen::X11(&xvfb.display), &["--border=#2f6fd6"]);
-    let api = agent.socket();
-    let size = Size::new(300, 200);
-    for (surface, title, colour) in [(1, "one", RED), (2, "two", GREEN)] {
-        agent.toplevel(surface, title, |_| {});
-        agent.paint(surface, size, colour);
-        xvfb.find(title);
-    }
-    agent.popup(3, 1, Rect::new(10, 10, 50, 50), PopupKind::Menu);
-    agent.paint(3, Size::new(50, 50), BLUE);
-    eventually("the menu", || api::windows(&api).ok()?.into_iter().find(|window| window.parent.is_some()));
+/// Two windows of a machine with a border, on an X11 desktop.
+struct Two {
+    xvfb: Xvfb,
+    agent: Agent,
+    api: PathBuf,
+}
 
-    agent.events.clear();
-    api::together(&api, true, false).unwrap();
-    let desk = xvfb.find("Apps");
-    assert!(xvfb.is_gone("one") && xvfb.is_gone("two"), "they are in it");
-    agent.until("the end of the menu", |e| {
-        matches!(e, Event::PopupDone { surface } if surface.0 == 3).then_some(())
-    });
-    agent.send(&Request::RoleGone { surface: SurfaceId(3) });
-    let at = xvfb.area(&desk);
-    let place = |title: &str, x: i32, y: i32| {
-        let area = area(&api, title);
-        (at.x + 3 + area.x + x, at.y + 3 + area.y + y)
-    };
-    let sees = |title: &str, x: i32, y: i32, colour: [u8; 4]| {
-        let (x, y) = place(title, x, y);
-        eventually(&format!("{colour:?} in {title}, at {x},{y} of the screen"), || {
-            xvfb.shows((x, y), colour).then_some(())
-        });
-    };
-    // The second one lies above; each has the machine's border.
-    for (x, y) in [(0, 0), (299, 199)] {
-        sees("two", x, y, GREEN);
+impl Two {
+    fn start() -> Self {
+        let xvfb = Xvfb::start();
+        let mut agent = Agent::start_with(Screen::X11(&xvfb.display), &["--border=#2f6fd6"]);
+        for (surface, title, colour) in [(1, "one", RED), (2, "two", GREEN)] {
+            agent.toplevel(surface, title, |_| {});
+            agent.paint(surface, Size::new(300, 200), colour);
+            xvfb.find(title);
+        }
+        let api = agent.socket();
+        Self { xvfb, agent, api }
     }
-    sees("one", 0, 0, RED);
-    sees("one", -1, 50, [0xd6, 0x6f, 0x2f, 255]);
+
+    /// Puts them together.
+    fn together(&self) {
+        api::together(&self.api, true, false).unwrap();
+        self.xvfb.find("Apps");
+        assert!(self.xvfb.is_gone("one") && self.xvfb.is_gone("two"), "they are in it");
+    }
+
+    /// A place in a window, on the screen.
+    fn place(&self, title: &str, x: i32, y: i32) -> (i32, i32) {
+        let (at, area) = (self.xvfb.area(&self.xvfb.find("Apps")), area(&self.api, title));
+        (at.x + 3 + area.x + x, at.y + 3 + area.y + y)
+    }
+
+    /// Waits until the screen has a colour there.
+    fn sees(&self, title: &str, (x, y): (i32, i32), colour: [u8; 4]) {
+        let at = self.place(title, x, y);
+        eventually(&format!("{colour:?} in {title}, at {at:?} of the screen"), || {
+            self.xvfb.shows(at, colour).then_some(())
+        });
+    }
+
+    /// Brings the pointer there.
+    fn put(&self, title: &str, x: i32, y: i32) {
+        let (x, y) = self.place(title, x, y);
+        self.xvfb.xdotool(&["mousemove", &x.to_string(), &y.to_string()]);
+    }
+
+    /// Drags from a place in the first window to another.
+    fn drag(&self, from: (i32, i32), to: (i32, i32)) {
+        let (x, y) = self.place("one", to.0, to.1);
+        self.put("one", from.0, from.1);
+        self.xvfb.xdotool(&["mousedown", "1"]);
+        for x in [x - 5, x] {
+            self.xvfb.xdotool(&["mousemove", &x.to_string(), &y.to_string()]);
+        }
+        self.xvfb.xdotool(&["mouseup", "1"]);
+    }
+}
+
+#[test]
+fn pointer_keys_and_menus_are_those_of_the_window_that_lies_above() {
+    let mut two = Two::start();
+    two.agent.popup(3, 1, Rect::new(10, 10, 50, 50), PopupKind::Menu);
+    two.agent.paint(3, Size::new(50, 50), BLUE);
+    eventually("the menu", || {
+        api::windows(&two.api).ok()?.into_iter().find(|window| window.parent.is_some())
+    });
+    two.agent.events.clear();
+    two.together();
+    let done = |e: &Event| matches!(e, Event::PopupDone { surface } if surface.0 == 3).then_some(());
+    two.agent.until("the end of the menu", done);
+    two.agent.send(&Request::RoleGone { surface: SurfaceId(3) });
+    // The second one lies above; each has the machine's border.
+    for at in [(0, 0), (299, 199)] {
+        two.sees("two", at, GREEN);
+    }
+    two.sees("one", (0, 0), RED);
+    two.sees("one", (-1, 50), [0xd6, 0x6f, 0x2f, 255]);
 
     // The pointer goes to who is under it, with that one's places; a click brings it up.
-    let put = |title: &str, x: i32, y: i32| {
-        let (x, y) = place(title, x, y);
-        xvfb.xdotool(&["mousemove", &x.to_string(), &y.to_string()]);
-    };
-    agent.events.clear();
-    put("one", 20, 3);
-    agent.until("the pointer", |e| match e {
+    two.agent.events.clear();
+    two.put("one", 20, 3);
+    two.agent.until("the pointer", |e| match e {
         Event::Input(InputEvent::PointerEnter { surface, x, y }) => {
-            (surface.0 == 1 && *x == 20.0 && *y == 3.0).then_some(())
+            ((surface.0, *x, *y) == (1, 20.0, 3.0)).then_some(())
         }
         _ => None,
     });
-    xvfb.xdotool(&["click", "1"]);
-    agent.until("its focus", |e| match e {
+    two.xvfb.xdotool(&["click", "1"]);
+    two.agent.until("its focus", |e| match e {
         Event::Input(InputEvent::KeyboardEnter { surface, .. }) => (surface.0 == 1).then_some(()),
         _ => None,
     });
-    sees("one", 290, 190, RED);
-    xvfb.xdotool(&["key", "x"]);
-    agent.until("a key", |e| {
-        matches!(e, Event::Input(InputEvent::Key { key: 45, pressed: true, .. })).then_some(())
-    });
+    two.sees("one", (290, 190), RED);
+    two.xvfb.xdotool(&["key", "x"]);
+    let key =
+        |e: &Event| matches!(e, Event::Input(InputEvent::Key { key: 45, pressed: true, .. })).then_some(());
+    two.agent.until("a key", key);
 
     // A menu lies in its window's place.
-    agent.popup(4, 1, Rect::new(40, 150, 80, 120), PopupKind::Menu);
-    agent.paint(4, Size::new(80, 120), BLUE);
-    sees("one", 43, 153, BLUE);
-    sees("one", 118, 265, BLUE);
-    agent.send(&Request::RoleGone { surface: SurfaceId(4) });
+    two.agent.popup(4, 1, Rect::new(40, 150, 80, 120), PopupKind::Menu);
+    two.agent.paint(4, Size::new(80, 120), BLUE);
+    two.sees("one", (43, 153), BLUE);
+    two.sees("one", (118, 265), BLUE);
+}
 
-    // By its title it is moved, by its corner resized, by its button closed.
-    let before = area(&api, "one");
-    let drag = |from: (i32, i32), to: (i32, i32)| {
-        put("one", from.0, from.1);
-        xvfb.xdotool(&["mousedown", "1"]);
-        let (x, y) = place("one", to.0, to.1);
-        xvfb.xdotool(&[
-            "mousemove",
-            &(x - 5).to_string(),
-            &y.to_string(),
-            "mousemove",
-            &x.to_string(),
-            &y.to_string(),
-        ]);
-        xvfb.xdotool(&["mouseup", "1"]);
-    };
-    drag((50, -12), (250, 138));
-    let moved = eventually("it is moved", || Some(area(&api, "one")).filter(|area| *area != before));
+#[test]
+fn windows_are_moved_resized_closed_and_put_apart_with_what_became_of_them() {
+    let mut two = Two::start();
+    two.together();
+    two.put("one", 20, 3);
+    two.xvfb.xdotool(&["click", "1"]);
+    let before = area(&two.api, "one");
+    two.drag((50, -12), (250, 138));
+    let moved = eventually("it is moved", || Some(area(&two.api, "one")).filter(|area| *area != before));
     assert_eq!(moved, Rect { x: before.x + 200, y: before.y + 150, ..before });
-    sees("one", 0, 0, RED);
-    agent.events.clear();
-    drag((305, 205), (345, 235));
-    let (serial, size) = agent.until("its new size", |e| match e {
-        Event::ConfigureToplevel { surface, serial, size: Some(size), states, .. } => {
-            (surface.0 == 1 && !states.contains(States::RESIZING)).then_some((*serial, *size))
+    two.sees("one", (0, 0), RED);
+    two.agent.events.clear();
+    two.drag((305, 205), (345, 235));
+    let size = Size::new(340, 230);
+    let serial = two.agent.until("its new size", |e| match e {
+        Event::ConfigureToplevel { surface, serial, size: Some(new), states, .. } => {
+            (surface.0 == 1 && *new == size && !states.contains(States::RESIZING)).then_some(*serial)
         }
         _ => None,
     });
-    assert_eq!(size, Size::new(340, 230));
     let bytes: Vec<u8> = RED.repeat((size.width * size.height) as usize);
-    agent.show(1, size, &bytes, |commit| commit.acked = Some(serial));
-    sees("one", 339, 229, RED);
-    agent.events.clear();
-    put("one", 340 + 3 - 15, -15);
-    xvfb.xdotool(&["click", "1"]);
-    agent.until("its end", |e| matches!(e, Event::Close { surface } if surface.0 == 1).then_some(()));
+    two.agent.show(1, size, &bytes, |commit| commit.acked = Some(serial));
+    two.sees("one", (339, 229), RED);
+    two.agent.events.clear();
+    two.put("one", 340 + 3 - 15, -15);
+    two.xvfb.xdotool(&["click", "1"]);
+    two.agent.until("its end", |e| matches!(e, Event::Close { surface } if surface.0 == 1).then_some(()));
 
     // The window's own key puts them apart, with the size that each has; then together again, where each was.
-    xvfb.xdotool(&["keydown", "Control_R", "key", "s", "keyup", "Control_R"]);
-    let window = xvfb.find("one");
-    xvfb.find("two");
-    eventually("its size", || (xvfb.area(&window).size() == Size::new(346, 236)).then_some(()));
-    assert!(xvfb.is_gone("Apps"));
-    assert_eq!(
-        agent.has(|e| matches!(e, Event::Input(InputEvent::Key { key: KEY_S, .. }))),
-        0,
-        "no key of theirs"
-    );
-    api::together(&api, true, false).unwrap();
-    let desk = xvfb.find("Apps");
-    let again = area(&api, "one");
+    two.xvfb.xdotool(&["keydown", "Control_R", "key", "s", "keyup", "Control_R"]);
+    let window = two.xvfb.find("one");
+    two.xvfb.find("two");
+    eventually("its size", || (two.xvfb.area(&window).size() == Size::new(346, 236)).then_some(()));
+    assert!(two.xvfb.is_gone("Apps"));
+    let keys = two.agent.has(|e| matches!(e, Event::Input(InputEvent::Key { key: KEY_S, .. })));
+    assert_eq!(keys, 0, "none of theirs");
+    two.together();
+    let again = area(&two.api, "one");
     assert_eq!((again.x, again.y), (moved.x, moved.y));
-    xvfb.xdotool(&["windowactivate", "--sync", &desk]);
     // Closed like any window, it puts them apart as well.
-    xvfb.xdotool(&["key", "alt+F4"]);
-    xvfb.find("one");
-    xvfb.find("two");
+    two.xvfb.xdotool(&["windowactivate", "--sync", &two.xvfb.find("Apps")]);
+    two.xvfb.xdotool(&["key", "alt+F4"]);
+    two.xvfb.find("one");
+    two.xvfb.find("two");
 }
 
 /// Starts the apps by one agent; the window process and the processes of the apps.
@@ -198,10 +219,10 @@ fn picture(api: &Path, title: &str) -> Picture {
 
 /// Whether a screen has the picture at a place; alpha aside, and but for what rounded corners leave open.
 fn has(screen: &image::RgbImage, at: (i32, i32), picture: &Picture) -> bool {
-    let width = picture.size.width as usize;
+    let width = picture.size.width;
     let (left, top) = (u32::try_from(at.0).unwrap(), u32::try_from(at.1).unwrap());
-    picture.bytes.chunks_exact(4).enumerate().all(|(index, pixel)| {
-        let (x, y) = (left + (index % width) as u32, top + (index / width) as u32);
+    (0_u32..).zip(picture.bytes.chunks_exact(4)).all(|(index, pixel)| {
+        let (x, y) = (left + index % width, top + index / width);
         if pixel[3] != 255 {
             return true;
         }

@@ -288,6 +288,7 @@ struct StartArgs {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 struct WindowArgs {
     /// The machine (not with --local)
     #[arg(required_unless_present = "local", conflicts_with = "local")]

@@ -62,6 +62,7 @@ struct Window {
 
 /// The guest's screen.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own that is to be done")]
 pub struct Screen {
     machine: String,
     show: Option<Show>,

@@ -292,7 +292,7 @@ fn rect_of(rect: Rect) -> egui::Rect {
 
 fn icon_place(entry: Rect) -> Rect {
     let pad = (entry.height.saturating_sub(ICON) / 2).cast_signed();
-    Rect { x: entry.x + PAD as i32, y: entry.y + pad, width: ICON, height: ICON }
+    Rect { x: entry.x + pad, y: entry.y + pad, width: ICON, height: ICON }
 }
 
 /// A rectangle in pixels: left, top, right, bottom.

@@ -377,7 +377,7 @@ impl Desk {
     }
 
     /// Moves or resizes what is held.
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to the room")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
     fn drag(&mut self, grip: Grip, x: f64, y: f64) {
         let work = self.stack.work();
         let (right, bottom) = (f64::from(work.width), f64::from(work.height));
