@@ -17,6 +17,7 @@ use smithay::reexports::wayland_server::DisplayHandle;
 use crate::apps::Apps;
 use crate::catalogue::Catalogue;
 use crate::channel::{Address, Link, LinkError};
+use crate::clock::Clock;
 use crate::cursor::{self, CursorState};
 use crate::drag::{self, Drags};
 use crate::exchange::{self, Exchange};
@@ -104,6 +105,8 @@ pub struct Agent {
     pub display: Link,
     /// The control session.
     pub control: Link,
+    /// The guest's clock, beside the host's.
+    pub clock: Clock,
     /// Programs that were started.
     pub apps: Apps,
     /// Apps that could be started.
@@ -157,6 +160,7 @@ impl Agent {
             exported: Counted::default(),
             display: Link::new(Role::Display, settings.display.clone(), capabilities),
             control: Link::new(Role::Control, settings.control.clone(), Capabilities::default()),
+            clock: Clock::default(),
             apps: Apps::default(),
             catalogue: Catalogue::default(),
             links: Links::default(),

@@ -5,10 +5,11 @@ use rustix::process::Signal;
 
 use crate::agent::{Agent, End};
 use crate::catalogue::{self, Ask, Open};
-use crate::{apps, exchange, exec};
+use crate::{apps, clock, exchange, exec};
 
 /// The session is up: says who the guest is, then what still runs.
 pub fn up(agent: &mut Agent) {
+    agent.clock.begin();
     agent.report(&Report::Ready { system: system_name() });
     for (id, pid) in agent.apps.running() {
         agent.report(&Report::Launched { id, pid });
@@ -50,6 +51,8 @@ pub fn handle(agent: &mut Agent, command: Command) {
             catalogue::ask(agent, Ask::Open(Open { id, app, action, uris, env }));
         }
         Command::Ping(number) => agent.report(&Report::Pong(number)),
+        Command::CheckClock { now } => clock::check(agent, now),
+        Command::Time { question, now } => clock::told(agent, question, now),
     }
 }
 

@@ -11,6 +11,7 @@ mod agent;
 mod apps;
 mod catalogue;
 mod channel;
+mod clock;
 mod control;
 mod cursor;
 mod display;

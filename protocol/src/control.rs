@@ -144,6 +144,19 @@ pub enum Command {
         /// Environment entries added to those of the session.
         env: Vec<(String, String)>,
     },
+    /// The guest's clock may be wrong: at the start of a session, after a pause, when the host's own clock was set, and now
+    /// and then. The agent asks for the time ([`Report::AskTime`]).
+    CheckClock {
+        /// The host's time when this was sent, in nanoseconds since 1970 (UTC).
+        now: u64,
+    },
+    /// Answer to [`Report::AskTime`].
+    Time {
+        /// The number of the question.
+        question: u64,
+        /// The host's time, in nanoseconds since 1970 (UTC).
+        now: u64,
+    },
 }
 
 /// From the agent to the machine process.
@@ -187,6 +200,8 @@ pub enum Report {
     App(Box<App>),
     /// There is no such app (any more).
     NoApp(String),
+    /// Asks for the host's time; the number comes back. After each [`Command::CheckClock`], [`limits::TIMES`] are answered.
+    AskTime(u64),
 }
 
 /// Whether this can be a locale as desktop files name them: `lang_COUNTRY.ENCODING@MODIFIER`, or nothing.
@@ -200,7 +215,11 @@ impl Message for Command {
         match self {
             Self::Launch { program, .. } | Self::Exec { program, .. } => program.check(),
             Self::Signal { signal, .. } => Invalid::unless((1..=64).contains(signal), "signal"),
-            Self::PowerOff | Self::Ping(_) | Self::KeepCopied(_) => Ok(()),
+            Self::PowerOff
+            | Self::Ping(_)
+            | Self::KeepCopied(_)
+            | Self::CheckClock { .. }
+            | Self::Time { .. } => Ok(()),
             Self::ListApps { locale } => Invalid::unless(is_locale(locale), "locale"),
             Self::DescribeApp(app) => catalogue::check_open(app, None, &[]),
             Self::Open { app, action, uris, env, .. } => {
@@ -223,7 +242,11 @@ impl Message for Report {
                 | LaunchError::Other(text)
                 | LaunchError::NoApp(text) => short(text),
             },
-            Self::Launched { .. } | Self::Exited { .. } | Self::Pong(_) | Self::PoweringOff => Ok(()),
+            Self::Launched { .. }
+            | Self::Exited { .. }
+            | Self::Pong(_)
+            | Self::PoweringOff
+            | Self::AskTime(_) => Ok(()),
             Self::Apps(apps) => catalogue::check_list(apps),
             Self::App(app) => app.check(),
             Self::NoApp(id) => catalogue::check_open(id, None, &[]),

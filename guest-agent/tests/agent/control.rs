@@ -212,3 +212,15 @@ fn power_off_ends_a_local_agent() {
     host.until("it is told", |host| host.reports.contains(&Report::PoweringOff));
     host.until("it ends", |host| host.agent.try_wait().unwrap().is_some_and(|status| status.success()));
 }
+
+#[test]
+fn on_the_hosts_own_kernel_the_clock_is_left_alone() {
+    let mut host = Host::start();
+    let year_2100 = 4_102_444_800_000_000_000;
+    host.command(&Command::CheckClock { now: year_2100 });
+    host.command(&Command::Time { question: 1, now: year_2100 });
+    host.command(&Command::Ping(1));
+    host.until("a pong", |host| host.reports.contains(&Report::Pong(1)));
+    assert!(!host.reports.iter().any(|report| matches!(report, Report::AskTime(_))));
+    assert!(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() < Duration::from_nanos(year_2100));
+}

@@ -226,7 +226,8 @@ impl Control {
                 | Report::PowerOffFailed(_)
                 | Report::Apps(_)
                 | Report::App(_)
-                | Report::NoApp(_) => {
+                | Report::NoApp(_)
+                | Report::AskTime(_) => {
                     events.push(AgentEvent::Report(report));
                 }
             }

@@ -20,6 +20,7 @@
 
 pub mod catalogue;
 pub mod clients;
+mod clock;
 pub mod control;
 pub mod door;
 pub mod engine;

@@ -183,9 +183,7 @@ impl Running {
     }
 
     fn resume(&mut self, guest: &mut dyn Guest) -> Result<(), Reply> {
-        guest.resume().map_err(Reply::Failed)?;
-        self.phase = Phase::Running;
-        Ok(())
+        self.go_on(guest).map_err(Reply::Failed)
     }
 
     fn phase_now(&self) -> api::Phase {

@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::catalogue::Catalogue;
 use super::clients::{Clients, Doing};
+use super::clock::Clock;
 use super::control::{AgentEvent, Control};
 use super::door::chain;
 use super::door::{Arrival, Door};
@@ -81,6 +82,7 @@ pub struct Running {
     pub(super) windows: WindowProcess,
     pub(super) clients: Option<Clients>,
     signals: Signals,
+    clock: Clock,
     catalogue: Catalogue,
     /// Why the shared folders are gone, when they are.
     pub(super) files_failed: Option<String>,
@@ -102,6 +104,7 @@ impl Running {
             .map_err(socket("cannot open the control socket"))?;
         let streams = Door::open(&sockets.stream()).map_err(socket("cannot open the stream socket"))?;
         let signals = Signals::watch(&[SIGINT, SIGTERM]).map_err(socket("cannot watch for signals"))?;
+        let clock = Clock::watch().map_err(socket("cannot watch the clock"))?;
         let log = windows::log(paths.data());
         // What an earlier run said is of no use as a reason.
         let _ = std::fs::remove_file(&log);
@@ -139,6 +142,7 @@ impl Running {
             windows,
             clients: None,
             signals,
+            clock,
             catalogue: Catalogue::new(Apps::of(&paths)),
             paths,
             keep_copied,
@@ -189,7 +193,7 @@ impl Running {
     }
 
     fn wait(&self, guest: &dyn Guest) -> std::io::Result<()> {
-        let fixed = [(guest.fd(), false), (self.signals.fd(), false)];
+        let fixed = [(guest.fd(), false), (self.signals.fd(), false), (self.clock.fd(), false)];
         let fds = fixed
             .into_iter()
             .chain(self.control.fds())
@@ -210,6 +214,7 @@ impl Running {
             self.streams.deadline(),
             self.windows.deadline(),
             self.catalogue.due(),
+            (self.control.ready() && !matches!(self.phase, Phase::Paused)).then(|| self.clock.due()),
             self.clients.as_ref().and_then(Clients::deadline),
         ];
         wait(fds, deadlines.into_iter().fold(None, earlier))
@@ -234,6 +239,9 @@ impl Running {
         self.look_after_files(guest);
         if self.catalogue.take_changed(Instant::now()) {
             self.windows.menus_changed();
+        }
+        if self.clock.turn(Instant::now()) {
+            self.check_clock();
         }
         for event in self.control.turn() {
             self.agent(guest, event);
@@ -267,6 +275,7 @@ impl Running {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Running;
                 }
+                self.check_clock();
                 if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
                     tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
                 }
@@ -313,8 +322,38 @@ impl Running {
                 self.catalogue.missing(&id);
                 self.more_apps();
             }
+            Report::AskTime(question) => {
+                if let Some(answer) = self.clock.answer(question) {
+                    self.tell_time(&answer);
+                }
+            }
             Report::Ready { .. } | Report::Pong(_) => {}
         }
+    }
+
+    /// Has the agent look at the guest's clock. A guest that stands still does so when it goes on.
+    fn check_clock(&mut self) {
+        if self.control.ready() && !matches!(self.phase, Phase::Paused) {
+            let check = self.clock.check();
+            self.tell_time(&check);
+        }
+    }
+
+    fn tell_time(&mut self, command: &Command) {
+        if let Err(error) = self.control.send(command) {
+            tracing::warn!(error = %chain(&error), "the agent is not told the time");
+        }
+    }
+
+    /// Lets a paused guest go on, with its clock set right at once.
+    ///
+    /// # Errors
+    /// The engine does not let it.
+    pub(super) fn go_on(&mut self, guest: &mut dyn Guest) -> Result<(), String> {
+        guest.resume()?;
+        self.phase = Phase::Running;
+        self.check_clock();
+        Ok(())
     }
 
     /// Goes on asking for the guest's apps; when all are known, the host's menus are made anew ([`Running::turn`]).
@@ -370,7 +409,7 @@ impl Running {
             return;
         }
         if matches!(self.phase, Phase::Paused)
-            && let Err(error) = guest.resume()
+            && let Err(error) = self.go_on(guest)
         {
             return self.force(guest, format!("it does not resume: {error}"));
         }

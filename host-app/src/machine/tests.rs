@@ -116,6 +116,7 @@ impl Bed {
             assert!(Instant::now() < end);
             std::thread::sleep(Duration::from_millis(2));
         }
+        assert!(matches!(asked(&mut agent), Command::CheckClock { .. }));
         let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
         assert_eq!(told, Command::KeepCopied(16 << 20));
         let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
