@@ -168,6 +168,17 @@ impl From<Border> for String {
     }
 }
 
+/// What becomes of a machine when its last window closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastWindow {
+    /// It stays on.
+    #[default]
+    Keep,
+    /// It is switched off, once no app or command of it runs.
+    Stop,
+}
+
 /// The configuration of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +204,12 @@ pub struct Config {
     /// MiB of what its apps copied that are kept when the app ends, 0 to 1024; 0 keeps nothing.
     #[serde(default = "Config::default_keep_copied")]
     pub keep_copied: u32,
+    /// Minutes after which it is paused while nothing of it is in use, 0 to 10080; 0 never pauses it.
+    #[serde(default = "Config::default_autopause")]
+    pub autopause: u32,
+    /// What becomes of it when its last window closes.
+    #[serde(default)]
+    pub last_window: LastWindow,
     /// More words for its kernel's command line, of at most [`OPTIONS_MAX`] printable characters.
     #[serde(default)]
     pub kernel_options: String,
@@ -212,6 +229,8 @@ impl Config {
             network: Network::default(),
             border: Border::default(),
             keep_copied: Self::default_keep_copied(),
+            autopause: Self::default_autopause(),
+            last_window: LastWindow::default(),
             kernel_options: String::new(),
             base,
         }
@@ -223,6 +242,10 @@ impl Config {
 
     fn default_keep_copied() -> u32 {
         16
+    }
+
+    fn default_autopause() -> u32 {
+        10
     }
 
     fn default_memory() -> u32 {
@@ -255,6 +278,7 @@ impl Config {
         key("cpus", "between 1 and 64", (1..=64).contains(&config.cpus))?;
         key("memory", "between 256 and 1048576 (MiB)", (256..=1_048_576).contains(&config.memory))?;
         key("keep_copied", "between 0 and 1024 (MiB)", config.keep_copied <= 1024)?;
+        key("autopause", "between 0 and 10080 (minutes)", config.autopause <= 10_080)?;
         let options = &config.kernel_options;
         let plain = options.len() <= OPTIONS_MAX && options.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         key("kernel_options", "printable ASCII, 1024 characters at most", plain)?;
@@ -277,6 +301,8 @@ impl Config {
              # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
              # border: around windows and menus, \"none\", \"auto\" (a colour for the machine's name) or a colour (\"#d93a2b\").\n\
              # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
+             # autopause: minutes after which it is paused while it has no window and no app or command of it runs; 0 never.\n\
+             # last_window: what becomes of it when its last window closes, \"keep\" or \"stop\".\n\
              # kernel_options: more words for its kernel's command line.\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
@@ -397,6 +423,8 @@ mod tests {
         config.network = Network::Tap("tap0".into());
         config.border = Border::Colour([0xd9, 0x3a, 0x2b]);
         config.keep_copied = 0;
+        config.autopause = 0;
+        config.last_window = LastWindow::Stop;
         config.kernel_options = "quiet init=\"/bin/sh\"".into();
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
@@ -418,7 +446,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `kernel_options`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `kernel_options`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));

@@ -145,6 +145,10 @@ pub enum Wish {
     },
     /// All keys and buttons are up.
     Released,
+    /// So many windows of the guest are open: toplevels, and its screen.
+    Windows(u32),
+    /// Something of the guest is needed, though nothing of it is opened: what one of its apps copied is pasted.
+    Needed,
 }
 
 /// The greatest place of the pointer, on either axis.
@@ -160,7 +164,12 @@ impl Message for Wish {
             Self::Key { key, .. } => Invalid::unless((1..=248).contains(key), "key"),
             Self::Button { button, .. } => Invalid::unless((0x110..=0x114).contains(button), "button"),
             Self::Pointer { x, y } => Invalid::unless(*x <= PLACES && *y <= PLACES, "place"),
-            Self::Drawn | Self::Closed | Self::Wheel { .. } | Self::Released => Ok(()),
+            Self::Drawn
+            | Self::Closed
+            | Self::Wheel { .. }
+            | Self::Released
+            | Self::Windows(_)
+            | Self::Needed => Ok(()),
         }
     }
 }

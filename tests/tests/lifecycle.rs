@@ -9,10 +9,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::machine::{BOOT, Machine, run};
 use common::{Process, eventually, program, within};
+use inlay::windows::api;
 
 /// Seconds, of a time or between two.
 type Seconds = f64;
@@ -216,4 +217,38 @@ fn copies(machine: &Machine) {
     assert_eq!(here.split(' ').next(), sum.split(' ').next(), "another file");
     machine.guest("rm big");
     machine.ok(&["share", "remove", &machine.name, "out"]);
+}
+
+/// A machine that nobody uses is paused after its minutes, not before, and goes on when it is used; with its last window it is stopped.
+#[test]
+fn what_nobody_uses_is_paused_and_what_has_no_window_any_more_is_stopped() {
+    let machine = Machine::create("idle", None);
+    let config = Path::new(&std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test"))
+        .join(format!("inlay/machines/{}.toml", machine.name));
+    let text = std::fs::read_to_string(&config).unwrap();
+    let changed = text.replace("autopause = 10", "autopause = 1").replace("last_window = \"keep\"", "last_window = \"stop\"");
+    assert_ne!(changed, text);
+    std::fs::write(&config, changed).unwrap();
+    machine.start();
+    let state = || machine.listed()["state"].as_str().unwrap().to_owned();
+
+    // A command is work, however long it says nothing.
+    machine.guest("sleep 75");
+    assert_eq!(state(), "running");
+    let idle = Instant::now();
+    within(Duration::from_secs(120), "the pause", || (state() == "paused").then_some(()));
+    let after = idle.elapsed();
+    assert!(after >= Duration::from_secs(50), "paused after {after:?} already");
+    assert_eq!(machine.guest("echo on").trim(), "on");
+    assert_eq!(state(), "running");
+
+    // A window is use, though nothing moves in it.
+    machine.ok(&["run", "--headless", &machine.name, "foot", "sh", "-c", "while [ ! -e end ]; do sleep 1; done"]);
+    let windows = || api::windows(&machine.api()).map_or(0, |windows| windows.len());
+    within(BOOT, "the window", || (windows() == 1).then_some(()));
+    std::thread::sleep(Duration::from_secs(75));
+    assert_eq!((state().as_str(), windows()), ("running", 1));
+    machine.guest("touch end");
+    within(BOOT, "the machine's end", || (state() == "stopped").then_some(()));
+    machine.disks_were_left_in_order();
 }

@@ -66,6 +66,8 @@ pub struct Client {
     pub deadline: Option<Instant>,
     /// What has come of a command that it waits for.
     pub exec: ExecParts,
+    /// It asked for more than the machine's state: until it goes, something is done for it.
+    works: bool,
     gone: bool,
 }
 
@@ -132,6 +134,12 @@ impl Clients {
         self.clients.iter().filter_map(|client| client.deadline).min()
     }
 
+    /// Whether one of them has the machine do something. A command's connection stays while the command runs.
+    #[must_use]
+    pub fn work(&self) -> bool {
+        self.clients.iter().any(|client| client.works)
+    }
+
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
         self.clients.iter_mut()
@@ -149,7 +157,7 @@ impl Clients {
             && let Some(connection) = door::accept(&self.listener)
         {
             let (doing, exec) = (Doing::Nothing, ExecParts::default());
-            self.clients.push(Client { connection, doing, deadline: None, exec, gone: false });
+            self.clients.push(Client { connection, doing, deadline: None, exec, works: false, gone: false });
         }
         let mut asked = Vec::new();
         let mut index = 0;
@@ -193,5 +201,6 @@ fn take(client: &mut Client) -> Result<Option<Request>, ConnectionError> {
         client.answer(&Reply::Failed("one thing at a time".into()));
         return Ok(None);
     }
+    client.works |= request != Request::Status;
     Ok(Some(request))
 }

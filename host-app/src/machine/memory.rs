@@ -193,6 +193,8 @@ struct Client {
     epoch: u64,
     known: HashMap<u32, u64>,
     todo: BTreeSet<u32>,
+    /// How many windows it shows, once it said so.
+    windows: Option<u32>,
     /// How the screen is shown, as it was told.
     show: Option<Show>,
     /// Counts of the scanout and the cursor that it was told of.
@@ -241,6 +243,18 @@ impl MemoryServer {
         self.shared.wake();
     }
 
+    /// How many windows are shown, when that is known: a window process that has just started has not said so yet.
+    #[must_use]
+    pub fn windows(&self) -> Option<u32> {
+        self.clients.iter().try_fold(0_u32, |sum, client| Some(sum.saturating_add(client.windows?)))
+    }
+
+    /// Whether a window process is connected.
+    #[must_use]
+    pub fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
     /// Tells all window processes that the machine is being switched off.
     pub fn ending(&mut self) {
         self.clients.retain_mut(|client| {
@@ -271,6 +285,7 @@ impl MemoryServer {
                 epoch: 0,
                 known: HashMap::new(),
                 todo,
+                windows: None,
                 show: None,
                 scanout: 0,
                 cursor: 0,
@@ -323,6 +338,7 @@ impl Client {
         while let Some((wish, _)) = self.connection.next_message::<Wish>()? {
             match wish {
                 Wish::Drawn => self.drawing = false,
+                Wish::Windows(count) => self.windows = Some(count),
                 wish => wishes.push(wish),
             }
         }

@@ -4,7 +4,7 @@
 //! session, streams, command lines, window processes, signals. The devices have threads of their own in `vmm-core`.
 //!
 //! ```text
-//!             agent ready              pause
+//!             agent ready           pause, idle
 //!  Starting -------------> Running <----------> Paused
 //!     |  |                    |                    |
 //!     |  | no agent in time   | stop, SIGTERM      | stop (resumes first)
@@ -25,6 +25,7 @@ pub mod control;
 pub mod door;
 pub mod engine;
 pub mod guest;
+mod idle;
 pub mod launcher;
 pub mod memory;
 pub mod record;

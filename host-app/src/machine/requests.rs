@@ -97,14 +97,18 @@ impl Running {
             Request::Pause => match self.phase {
                 Phase::Running => {
                     guest.pause().map_err(Reply::Failed)?;
-                    self.phase = Phase::Paused;
+                    self.phase = Phase::Paused { by_itself: false };
                     Err(Reply::Done)
                 }
-                Phase::Paused => Err(Reply::Failed("the machine is paused already".into())),
+                Phase::Paused { by_itself: true } => {
+                    self.phase = Phase::Paused { by_itself: false };
+                    Err(Reply::Done)
+                }
+                Phase::Paused { by_itself: false } => Err(Reply::Failed("the machine is paused already".into())),
                 _ => Err(Reply::Failed(format!("the machine is {}", self.phase_now()))),
             },
             Request::Resume => match self.phase {
-                Phase::Paused => {
+                Phase::Paused { .. } => {
                     self.resume(guest)?;
                     Err(Reply::Done)
                 }
@@ -176,7 +180,7 @@ impl Running {
     fn may_start_programs(&mut self, guest: &mut dyn Guest) -> Result<(), Reply> {
         match self.phase {
             Phase::Starting { .. } | Phase::Running => Ok(()),
-            Phase::Paused => self.resume(guest),
+            Phase::Paused { .. } => self.resume(guest),
             Phase::Stopping { .. } => Err(Reply::Failed("the machine is stopping".into())),
             Phase::Failing { ref reason, .. } => Err(Reply::Failed(reason.clone())),
         }
@@ -190,7 +194,7 @@ impl Running {
         match self.phase {
             Phase::Starting { .. } => api::Phase::Starting,
             Phase::Running => api::Phase::Running,
-            Phase::Paused => api::Phase::Paused,
+            Phase::Paused { .. } => api::Phase::Paused,
             Phase::Stopping { .. } | Phase::Failing { .. } => api::Phase::Stopping,
         }
     }

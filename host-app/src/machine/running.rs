@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Command, Report};
 use inlay_protocol::handshake::{Capabilities, Refusal, Role};
-use inlay_protocol::memory::Show;
+use inlay_protocol::memory::{Show, Wish};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::catalogue::Catalogue;
@@ -17,6 +17,7 @@ use super::control::{AgentEvent, Control};
 use super::door::chain;
 use super::door::{Arrival, Door};
 use super::guest::{Ended, Guest};
+use super::idle::{Act, Idle, Usage};
 use super::launcher::Launcher;
 use super::memory::{MemoryServer, Observer};
 use super::screen::{Devices, Screen};
@@ -40,8 +41,8 @@ pub(super) enum Phase {
     Starting { until: Instant },
     /// The agent has been ready.
     Running,
-    /// The processors stand still.
-    Paused,
+    /// The processors stand still: as the user wants it, or because nothing of the machine was in use.
+    Paused { by_itself: bool },
     /// Switching off.
     Stopping { step: Step, until: Instant, forced: Option<String> },
     /// It failed and its engine is being ended.
@@ -83,6 +84,7 @@ pub struct Running {
     pub(super) clients: Option<Clients>,
     signals: Signals,
     clock: Clock,
+    idle: Idle,
     catalogue: Catalogue,
     /// Why the shared folders are gone, when they are.
     pub(super) files_failed: Option<String>,
@@ -143,6 +145,7 @@ impl Running {
             clients: None,
             signals,
             clock,
+            idle: Idle::new(config),
             catalogue: Catalogue::new(Apps::of(&paths)),
             paths,
             keep_copied,
@@ -206,7 +209,7 @@ impl Running {
             Phase::Starting { until } | Phase::Stopping { until, .. } | Phase::Failing { until, .. } => {
                 Some(*until)
             }
-            Phase::Running | Phase::Paused => None,
+            Phase::Running | Phase::Paused { .. } => None,
         };
         let deadlines = [
             phase,
@@ -214,7 +217,8 @@ impl Running {
             self.streams.deadline(),
             self.windows.deadline(),
             self.catalogue.due(),
-            (self.control.ready() && !matches!(self.phase, Phase::Paused)).then(|| self.clock.due()),
+            self.idle.due().filter(|_| matches!(self.phase, Phase::Running)),
+            (self.control.ready() && !matches!(self.phase, Phase::Paused { .. })).then(|| self.clock.due()),
             self.clients.as_ref().and_then(Clients::deadline),
         ];
         wait(fds, deadlines.into_iter().fold(None, earlier))
@@ -227,6 +231,9 @@ impl Running {
             self.stop(guest, force.then(|| "a second signal".into()), STOP_LIMIT);
         }
         for wish in self.memory.turn(self.screen.shown()) {
+            if wish == Wish::Needed {
+                self.needed(guest);
+            }
             if self.screen.take(wish) {
                 self.answer_where(|doing| doing == Doing::Window, &Reply::Done);
             }
@@ -250,7 +257,45 @@ impl Running {
             self.stream(arrival);
         }
         self.serve_clients(guest);
+        self.look_whether_idle(guest);
         self.check_deadline(guest);
+    }
+
+    /// Pauses or stops a guest of which nothing is in use, as its configuration says.
+    fn look_whether_idle(&mut self, guest: &mut dyn Guest) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let told = self.windows.pid().is_none() || self.memory.has_clients();
+        let usage = Usage {
+            agent: self.control.ready(),
+            windows: self.memory.windows().filter(|_| told),
+            apps: self.control.apps(),
+            work: self.clients.as_ref().is_some_and(Clients::work),
+        };
+        match self.idle.look(Instant::now(), &usage) {
+            None => {}
+            Some(Act::Stop) => {
+                tracing::info!("its last window was closed: the guest is switched off");
+                self.stop(guest, None, STOP_LIMIT);
+            }
+            Some(Act::Pause) => match guest.pause() {
+                Ok(()) => {
+                    tracing::info!("nothing of the guest is in use: it is paused");
+                    self.phase = Phase::Paused { by_itself: true };
+                }
+                Err(error) => tracing::warn!("the guest cannot be paused: {error}"),
+            },
+        }
+    }
+
+    /// Something of the guest is needed: it goes on, unless the user paused it.
+    fn needed(&mut self, guest: &mut dyn Guest) {
+        if matches!(self.phase, Phase::Paused { by_itself: true })
+            && let Err(error) = self.go_on(guest)
+        {
+            tracing::warn!("the guest cannot go on: {error}");
+        }
     }
 
     /// Tells when the file server ended.
@@ -333,7 +378,7 @@ impl Running {
 
     /// Has the agent look at the guest's clock. A guest that stands still does so when it goes on.
     fn check_clock(&mut self) {
-        if self.control.ready() && !matches!(self.phase, Phase::Paused) {
+        if self.control.ready() && !matches!(self.phase, Phase::Paused { .. }) {
             let check = self.clock.check();
             self.tell_time(&check);
         }
@@ -408,7 +453,7 @@ impl Running {
         if matches!(self.phase, Phase::Stopping { .. } | Phase::Failing { .. }) {
             return;
         }
-        if matches!(self.phase, Phase::Paused)
+        if matches!(self.phase, Phase::Paused { .. })
             && let Err(error) = self.go_on(guest)
         {
             return self.force(guest, format!("it does not resume: {error}"));
@@ -499,8 +544,8 @@ impl Running {
                 ended.reason,
                 log.display()
             )),
-            Phase::Running | Phase::Paused if ended.in_order => End::Off,
-            Phase::Running | Phase::Paused => End::Failed(ended.reason),
+            Phase::Running | Phase::Paused { .. } if ended.in_order => End::Off,
+            Phase::Running | Phase::Paused { .. } => End::Failed(ended.reason),
         }
     }
 

@@ -113,14 +113,15 @@ impl Screen {
         }
     }
 
-    /// Does what the window process wishes, beside [`Wish::Drawn`]; `true` when the user closed the window.
+    /// Does what the window process wishes of the screen; `true` when the user closed the window.
     pub fn take(&mut self, wish: Wish) -> bool {
         if self.show.is_none() {
             // What was on its way when it was closed.
             return false;
         }
         match wish {
-            Wish::Drawn => {}
+            // For the memory channel, and for the machine.
+            Wish::Drawn | Wish::Windows(_) | Wish::Needed => {}
             Wish::Size(size) => self.set_size(Some((size.width, size.height))),
             Wish::Closed => {
                 self.hide();

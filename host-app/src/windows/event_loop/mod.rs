@@ -13,7 +13,7 @@ use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::Event;
 use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
 use inlay_protocol::input::InputEvent;
-use inlay_protocol::memory::Notice;
+use inlay_protocol::memory::{Notice, Wish};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::dialogs::Dialogs;
@@ -61,6 +61,8 @@ pub struct Loop {
     /// The guest's whole screen, where someone wants to see it.
     screen: GuestScreen,
     machine: Option<Connection>,
+    /// How many windows the machine process was told of.
+    told_windows: Option<u32>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
     renderer: Renderer,
@@ -101,6 +103,7 @@ impl Loop {
             session: None,
             screen: GuestScreen::new(&options.name),
             machine,
+            told_windows: None,
             memory: GuestMemory::default(),
             presenter,
             renderer,
@@ -163,6 +166,7 @@ impl Loop {
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             self.dialogs.toplevels(open, Instant::now());
             let open = open + usize::from(self.screen.is_open());
+            self.tell_windows(open);
             if self.heap.windows(open, Instant::now()) {
                 self.renderer.give_back();
                 heap::give_back();
@@ -391,6 +395,9 @@ impl Loop {
                 continue;
             }
             let events = self.exchange.desktop_did(news, self.session.is_some());
+            if events.iter().any(|event| matches!(event, Event::Fetch { .. })) {
+                self.tell_machine(&[Wish::Needed]);
+            }
             self.tell_agent(&events);
         }
         let mut events = self.exchange.turn(self.presenter.as_mut());
@@ -446,6 +453,19 @@ impl Loop {
         let (presenter, renderer) = (self.presenter.as_mut(), &mut self.renderer);
         self.screen.turn(self.interval, &self.memory, presenter, renderer, &mut self.dialogs);
         let wishes = self.screen.wishes();
+        self.tell_machine(&wishes);
+    }
+
+    /// The machine process knows how many windows there are: a guest that has none may be paused, or stopped.
+    fn tell_windows(&mut self, open: usize) {
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        if self.told_windows != Some(open) {
+            self.told_windows = Some(open);
+            self.tell_machine(&[Wish::Windows(open)]);
+        }
+    }
+
+    fn tell_machine(&mut self, wishes: &[Wish]) {
         let Some(machine) = self.machine.as_mut().filter(|_| !wishes.is_empty()) else { return };
         let sent = wishes.iter().try_for_each(|wish| machine.queue(wish)).and_then(|()| machine.flush());
         if let Err(error) = sent {
