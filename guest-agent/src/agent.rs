@@ -58,6 +58,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Switches the guest off.
     pub poweroff: String,
+    /// Sets the guest's time zone to the one whose name follows.
+    pub zone: String,
     /// Desktop files and defaults of ours for apps, where links may be opened elsewhere.
     pub share: Option<PathBuf>,
     /// `DISPLAY` and `XAUTHORITY` of apps, where X11 apps can run.

@@ -23,6 +23,7 @@ enum Kind {
     App(u64),
     Exec(u64),
     PowerOff,
+    Zone,
     Xwayland,
 }
 
@@ -65,7 +66,7 @@ impl Apps {
     pub fn running(&self) -> Vec<(u64, u32)> {
         let of_host = self.running.iter().filter_map(|(pid, kind)| match kind {
             Kind::App(id) | Kind::Exec(id) => Some((*id, u32::try_from(*pid).ok()?)),
-            Kind::PowerOff | Kind::Xwayland => None,
+            Kind::PowerOff | Kind::Zone | Kind::Xwayland => None,
         });
         of_host.collect()
     }
@@ -151,11 +152,25 @@ pub fn failed(agent: &mut Agent, id: u64, error: LaunchError) {
 /// # Errors
 /// When it cannot be started.
 pub fn power_off(agent: &mut Agent) -> Result<(), LaunchError> {
-    let argv = ["/bin/sh", "-c", &agent.settings.poweroff].map(String::from).to_vec();
+    let command = agent.settings.poweroff.clone();
+    run(agent, &["/bin/sh", "-c", &command], Kind::PowerOff)
+}
+
+/// Runs the command that sets the guest's time zone, with the name of it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn set_zone(agent: &mut Agent, name: &str) -> Result<(), LaunchError> {
+    let command = format!("{} \"$1\"", agent.settings.zone);
+    run(agent, &["/bin/sh", "-c", &command, "sh", name], Kind::Zone)
+}
+
+fn run(agent: &mut Agent, argv: &[&str], kind: Kind) -> Result<(), LaunchError> {
+    let argv = argv.iter().map(|word| (*word).to_owned()).collect();
     let program = Program { argv, env: Vec::new(), directory: Some("/".into()) };
     let inherited = agent.apps.inherited();
     let spawned = spawn(&agent.settings, inherited, &program, &Channels::Log)?;
-    agent.apps.running.insert(spawned.pid.as_raw_nonzero().get(), Kind::PowerOff);
+    agent.apps.running.insert(spawned.pid.as_raw_nonzero().get(), kind);
     Ok(())
 }
 
@@ -181,7 +196,14 @@ pub fn reap(agent: &mut Agent) {
                             format!("`{}` ended with {}", agent.settings.poweroff, exit.shell_status());
                         agent.report(&Report::PowerOffFailed(text));
                     }
-                    Some(Kind::PowerOff) | None => {}
+                    Some(Kind::Zone) if exit != Exit::Code(0) => {
+                        tracing::warn!(
+                            command = agent.settings.zone,
+                            status = exit.shell_status(),
+                            "the time zone stays as it is"
+                        );
+                    }
+                    Some(Kind::PowerOff | Kind::Zone) | None => {}
                 }
             }
             Ok(None) => return,

@@ -1,5 +1,7 @@
 //! The control session: commands of the machine process.
 
+use std::path::Path;
+
 use inlay_protocol::control::{Command, Exit, Report};
 use rustix::process::Signal;
 
@@ -53,6 +55,20 @@ pub fn handle(agent: &mut Agent, command: Command) {
         Command::Ping(number) => agent.report(&Report::Pong(number)),
         Command::CheckClock { now } => clock::check(agent, now),
         Command::Time { question, now } => clock::told(agent, question, now),
+        Command::TimeZone(name) => set_zone(agent, &name),
+    }
+}
+
+/// Has the guest's time zone be the host's. On the host's own kernel it is.
+fn set_zone(agent: &mut Agent, name: &str) {
+    let now = std::fs::read_link("/etc/localtime").unwrap_or_default();
+    if agent.control.address().is_local() || now.strip_prefix("/usr/share/zoneinfo").is_ok_and(|z| z == Path::new(name))
+    {
+        return;
+    }
+    tracing::info!(name, "the time zone is to be the host's");
+    if let Err(error) = apps::set_zone(agent, name) {
+        tracing::warn!(%error, "the time zone stays as it is");
     }
 }
 

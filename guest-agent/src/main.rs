@@ -78,6 +78,9 @@ struct Arguments {
     /// Shell command that switches the guest off
     #[arg(long, value_name = "COMMAND", default_value = "systemctl poweroff")]
     poweroff_command: String,
+    /// Shell command that sets the time zone, whose name follows it
+    #[arg(long, value_name = "COMMAND", default_value = "timedatectl set-timezone")]
+    zone_command: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -178,6 +181,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         folder: runtime_dir.into(),
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
+        zone: arguments.zone_command.clone(),
         share: arguments.share.clone(),
         x11: None,
     }

@@ -210,6 +210,9 @@ pub struct Config {
     /// What becomes of it when its last window closes.
     #[serde(default)]
     pub last_window: LastWindow,
+    /// Whether its time zone is the host's.
+    #[serde(default = "Config::default_host_time_zone")]
+    pub host_time_zone: bool,
     /// More words for its kernel's command line, of at most [`OPTIONS_MAX`] printable characters.
     #[serde(default)]
     pub kernel_options: String,
@@ -231,6 +234,7 @@ impl Config {
             keep_copied: Self::default_keep_copied(),
             autopause: Self::default_autopause(),
             last_window: LastWindow::default(),
+            host_time_zone: Self::default_host_time_zone(),
             kernel_options: String::new(),
             base,
         }
@@ -246,6 +250,10 @@ impl Config {
 
     fn default_autopause() -> u32 {
         10
+    }
+
+    fn default_host_time_zone() -> bool {
+        true
     }
 
     fn default_memory() -> u32 {
@@ -303,6 +311,7 @@ impl Config {
              # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
              # autopause: minutes after which it is paused while it has no window and no app or command of it runs; 0 never.\n\
              # last_window: what becomes of it when its last window closes, \"keep\" or \"stop\".\n\
+             # host_time_zone: whether its time zone is the host's, also when that changes.\n\
              # kernel_options: more words for its kernel's command line.\n\
              # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
         ))
@@ -425,6 +434,7 @@ mod tests {
         config.keep_copied = 0;
         config.autopause = 0;
         config.last_window = LastWindow::Stop;
+        config.host_time_zone = false;
         config.kernel_options = "quiet init=\"/bin/sh\"".into();
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
@@ -446,7 +456,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `kernel_options`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));

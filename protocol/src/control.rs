@@ -157,6 +157,8 @@ pub enum Command {
         /// The host's time, in nanoseconds since 1970 (UTC).
         now: u64,
     },
+    /// The host's time zone, by its name ([`is_time_zone`]): the guest's is to be the same.
+    TimeZone(String),
 }
 
 /// From the agent to the machine process.
@@ -210,6 +212,15 @@ fn is_locale(locale: &str) -> bool {
     locale.len() <= 64 && locale.bytes().all(plain)
 }
 
+/// Whether this can be the name of a time zone: `Europe/Berlin`, `Etc/GMT+5`, `UTC`. It becomes a path in the guest.
+#[must_use]
+pub fn is_time_zone(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_".contains(&byte);
+    let part =
+        |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.bytes().all(plain);
+    name.len() <= limits::TIME_ZONE && name.split('/').all(part)
+}
+
 impl Message for Command {
     fn check(&self) -> Result<(), Invalid> {
         match self {
@@ -220,6 +231,7 @@ impl Message for Command {
             | Self::KeepCopied(_)
             | Self::CheckClock { .. }
             | Self::Time { .. } => Ok(()),
+            Self::TimeZone(name) => Invalid::unless(is_time_zone(name), "time zone"),
             Self::ListApps { locale } => Invalid::unless(is_locale(locale), "locale"),
             Self::DescribeApp(app) => catalogue::check_open(app, None, &[]),
             Self::Open { app, action, uris, env, .. } => {
@@ -250,6 +262,24 @@ impl Message for Report {
             Self::Apps(apps) => catalogue::check_list(apps),
             Self::App(app) => app.check(),
             Self::NoApp(id) => catalogue::check_open(id, None, &[]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_zones_are_plain_names() {
+        for name in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Etc/GMT-14", "GB-Eire"]
+        {
+            assert!(Command::TimeZone(name.into()).check().is_ok(), "{name}");
+        }
+        let long = "a".repeat(limits::TIME_ZONE + 1);
+        let bad = ["", "/etc/shadow", "../etc/shadow", "Europe/../..", "Europe//Berlin", "Europe/", "-f", "Europe/-f"];
+        for name in bad.into_iter().chain([":UTC", "a b", "a\nb", "a.b", "Z\u{fc}rich", &long]) {
+            assert!(Command::TimeZone(name.into()).check().is_err(), "{name:?}");
         }
     }
 }

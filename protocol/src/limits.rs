@@ -67,5 +67,7 @@ pub const APP_ACTIONS: usize = 32;
 pub const APP_ICON: usize = 96 * 1024;
 /// Bytes of a link that the host opens.
 pub const LINK: usize = 8192;
+/// Bytes of the name of a time zone.
+pub const TIME_ZONE: usize = 64;
 /// Questions for the time that the host answers after it had the guest look at its clock.
 pub const TIMES: u32 = 8;

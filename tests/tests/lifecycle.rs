@@ -53,6 +53,7 @@ impl HostClock {
         command.args(["--engine", "qemu"]);
         command.env("LD_PRELOAD", program("libinlay_shifted_clock.so"));
         command.env("INLAY_SHIFTED_CLOCK", self.file.path());
+        command.env("TZ", "Asia/Kathmandu");
         let out = command.output().unwrap();
         assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stderr), machine.logs());
     }
@@ -148,6 +149,11 @@ fn an_hours_pause_is_not_noticed_but_by_the_clock() {
     let mut guest = GuestClock::new(&machine);
     guest.is_right(&host, "after the start");
 
+    // The time zone is the host's as well.
+    within(BOOT, "the host's time zone", || (machine.guest("date +%z").trim() == "+0545").then_some(()));
+    assert_eq!(machine.guest("cat /etc/timezone; readlink /etc/localtime").trim(), "Asia/Kathmandu\n/usr/share/zoneinfo/Asia/Kathmandu");
+    zones_that_are_none(&machine);
+
     let talk = machine.guest_process("exec perl -e \"$(cat)\"");
     let mut talk = talk;
     talk.0.stdin.take().unwrap().write_all(CONVERSATION.as_bytes()).unwrap();
@@ -187,6 +193,22 @@ fn an_hours_pause_is_not_noticed_but_by_the_clock() {
     guest.is_right(&host, "after the host's clock was set back");
     drop(talk);
     machine.stop();
+}
+
+/// What the guest's user writes where the agent asks for a time zone changes nothing else.
+fn zones_that_are_none(machine: &Machine) {
+    for zone in ["../../../etc/shadow", "/etc/shadow", "Europe/../../../etc/shadow", "No/Such", "-f", ""] {
+        machine.guest(&format!("/run/inlay/agent/zone '{zone}'"));
+        within(BOOT, "the end of what was asked", || {
+            machine.guest("[ -e /run/inlay/ask/zone ] || echo gone").starts_with("gone").then_some(())
+        });
+    }
+    machine.guest("ln -s /etc/shadow /run/inlay/ask/zone");
+    within(BOOT, "the end of the link", || {
+        machine.guest("[ -L /run/inlay/ask/zone ] || echo gone").starts_with("gone").then_some(())
+    });
+    let files = "readlink /etc/localtime; ls /etc | grep -c inlay; sudo grep -c root /etc/shadow";
+    assert_eq!(machine.guest(files), "/usr/share/zoneinfo/Asia/Kathmandu\n0\n1\n");
 }
 
 /// A file is copied out of the guest while the machine is paused, some times.

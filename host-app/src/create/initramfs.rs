@@ -33,6 +33,8 @@ const APPLETS: [&str; 15] = [
 
 const INIT: &str = include_str!("../../../assets/guest/init");
 const POWEROFF: &str = include_str!("../../../assets/guest/poweroff");
+const ZONE: &str = include_str!("../../../assets/guest/zone");
+const SET_ZONE: &str = include_str!("../../../assets/guest/set-zone");
 const LOGIN: &str = include_str!("../../../assets/guest/login");
 const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
 
@@ -45,7 +47,7 @@ const SHARE: [(&str, &str); 2] = [
 ];
 
 /// Units of the guest: name, text, the target that wants it.
-const UNITS: [(&str, &str, Option<&str>); 7] = [
+const UNITS: [(&str, &str, Option<&str>); 9] = [
     (
         "inlay-agent.service",
         include_str!("../../../assets/guest/units/inlay-agent.service"),
@@ -56,6 +58,12 @@ const UNITS: [(&str, &str, Option<&str>); 7] = [
         include_str!("../../../assets/guest/units/inlay-poweroff.path"),
         Some("sysinit.target"),
     ),
+    (
+        "inlay-zone.path",
+        include_str!("../../../assets/guest/units/inlay-zone.path"),
+        Some("sysinit.target"),
+    ),
+    ("inlay-zone.service", include_str!("../../../assets/guest/units/inlay-zone.service"), None),
     (
         "media-host.mount",
         include_str!("../../../assets/guest/units/media-host.mount"),
@@ -170,6 +178,8 @@ fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), Age
         }
         archive.file("inlay-agent/inlay-agent", 0o755, &elf.stripped())?;
         archive.file("inlay-agent/poweroff", 0o755, POWEROFF.as_bytes())?;
+        archive.file("inlay-agent/zone", 0o755, ZONE.as_bytes())?;
+        archive.file("inlay-agent/set-zone", 0o755, SET_ZONE.as_bytes())?;
         archive.file("inlay-agent/login", 0o755, LOGIN.as_bytes())?;
         archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
         archive.file("inlay-agent/open-link", 0o755, OPEN_LINK.as_bytes())?;

@@ -37,6 +37,7 @@ pub mod screen;
 mod tests;
 pub mod wait;
 pub mod windows;
+mod zone;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -23,6 +23,7 @@ use super::memory::{MemoryServer, Observer};
 use super::screen::{Devices, Screen};
 use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
+use super::zone::Zone;
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
 use crate::api::{self, Reply};
 use crate::apps::Apps;
@@ -84,6 +85,7 @@ pub struct Running {
     pub(super) clients: Option<Clients>,
     signals: Signals,
     clock: Clock,
+    zone: Zone,
     idle: Idle,
     catalogue: Catalogue,
     /// Why the shared folders are gone, when they are.
@@ -145,6 +147,7 @@ impl Running {
             clients: None,
             signals,
             clock,
+            zone: Zone::new(config.host_time_zone),
             idle: Idle::new(config),
             catalogue: Catalogue::new(Apps::of(&paths)),
             paths,
@@ -320,6 +323,7 @@ impl Running {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Running;
                 }
+                self.zone.begin();
                 self.check_clock();
                 if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
                     tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
@@ -381,6 +385,9 @@ impl Running {
         if self.control.ready() && !matches!(self.phase, Phase::Paused { .. }) {
             let check = self.clock.check();
             self.tell_time(&check);
+            if let Some(zone) = self.zone.changed() {
+                self.tell_time(&zone);
+            }
         }
     }
 

@@ -117,7 +117,11 @@ impl Bed {
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(matches!(asked(&mut agent), Command::CheckClock { .. }));
-        let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
+        // Where this host has one that has a name.
+        let mut told = asked(&mut agent);
+        if matches!(told, Command::TimeZone(_)) {
+            told = asked(&mut agent);
+        }
         assert_eq!(told, Command::KeepCopied(16 << 20));
         let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
         assert!(matches!(told, Command::ListApps { .. }), "{told:?}");
