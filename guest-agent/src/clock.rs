@@ -160,7 +160,9 @@ fn apply(clock: &mut Clock, change: Change) {
     match done {
         Ok(()) => {}
         Err(Errno::PERM) => {
-            tracing::warn!("the agent may not set the clock (CAP_SYS_TIME): it is not kept right after a pause");
+            tracing::warn!(
+                "the agent may not set the clock (CAP_SYS_TIME): it is not kept right after a pause"
+            );
             clock.denied = true;
         }
         Err(error) => tracing::warn!(%error, "the clock cannot be set"),

@@ -62,7 +62,8 @@ pub fn handle(agent: &mut Agent, command: Command) {
 /// Has the guest's time zone be the host's. On the host's own kernel it is.
 fn set_zone(agent: &mut Agent, name: &str) {
     let now = std::fs::read_link("/etc/localtime").unwrap_or_default();
-    if agent.control.address().is_local() || now.strip_prefix("/usr/share/zoneinfo").is_ok_and(|z| z == Path::new(name))
+    if agent.control.address().is_local()
+        || now.strip_prefix("/usr/share/zoneinfo").is_ok_and(|z| z == Path::new(name))
     {
         return;
     }

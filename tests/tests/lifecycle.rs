@@ -151,13 +151,17 @@ fn an_hours_pause_is_not_noticed_but_by_the_clock() {
 
     // The time zone is the host's as well.
     within(BOOT, "the host's time zone", || (machine.guest("date +%z").trim() == "+0545").then_some(()));
-    assert_eq!(machine.guest("cat /etc/timezone; readlink /etc/localtime").trim(), "Asia/Kathmandu\n/usr/share/zoneinfo/Asia/Kathmandu");
+    assert_eq!(
+        machine.guest("cat /etc/timezone; readlink /etc/localtime").trim(),
+        "Asia/Kathmandu\n/usr/share/zoneinfo/Asia/Kathmandu"
+    );
     zones_that_are_none(&machine);
 
     let talk = machine.guest_process("exec perl -e \"$(cat)\"");
     let mut talk = talk;
     talk.0.stdin.take().unwrap().write_all(CONVERSATION.as_bytes()).unwrap();
-    let mut timer = machine.guest_process("read up x < /proc/uptime; sleep 20; read now x < /proc/uptime; echo $up $now");
+    let mut timer =
+        machine.guest_process("read up x < /proc/uptime; sleep 20; read now x < /proc/uptime; echo $up $now");
     let before = said(&machine);
     machine.ok(&["pause", &machine.name]);
     assert_eq!(machine.listed()["state"], "paused");
@@ -216,7 +220,8 @@ fn copies(machine: &Machine) {
     let folder = tempfile::tempdir().unwrap();
     machine.ok(&["share", "add", &machine.name, folder.path().to_str().unwrap(), "--name", "out"]);
     let sum = machine.guest("head -c 150000000 /dev/urandom > big; sha256sum < big");
-    let mut copy = machine.guest_process("dd if=big of=/media/host/out/big bs=1M 2>/dev/null && sync /media/host/out/big");
+    let mut copy = machine
+        .guest_process("dd if=big of=/media/host/out/big bs=1M 2>/dev/null && sync /media/host/out/big");
     let file = folder.path().join("big");
     let size = || std::fs::metadata(&file).map_or(0, |file| file.len());
     let mut pauses = 0;
@@ -248,7 +253,9 @@ fn what_nobody_uses_is_paused_and_what_has_no_window_any_more_is_stopped() {
     let config = Path::new(&std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test"))
         .join(format!("inlay/machines/{}.toml", machine.name));
     let text = std::fs::read_to_string(&config).unwrap();
-    let changed = text.replace("autopause = 10", "autopause = 1").replace("last_window = \"keep\"", "last_window = \"stop\"");
+    let changed = text
+        .replace("autopause = 10", "autopause = 1")
+        .replace("last_window = \"keep\"", "last_window = \"stop\"");
     assert_ne!(changed, text);
     std::fs::write(&config, changed).unwrap();
     machine.start();
@@ -265,7 +272,15 @@ fn what_nobody_uses_is_paused_and_what_has_no_window_any_more_is_stopped() {
     assert_eq!(state(), "running");
 
     // A window is use, though nothing moves in it.
-    machine.ok(&["run", "--headless", &machine.name, "foot", "sh", "-c", "while [ ! -e end ]; do sleep 1; done"]);
+    machine.ok(&[
+        "run",
+        "--headless",
+        &machine.name,
+        "foot",
+        "sh",
+        "-c",
+        "while [ ! -e end ]; do sleep 1; done",
+    ]);
     let windows = || api::windows(&machine.api()).map_or(0, |windows| windows.len());
     within(BOOT, "the window", || (windows() == 1).then_some(()));
     std::thread::sleep(Duration::from_secs(75));

@@ -5,6 +5,7 @@
 mod apps;
 mod exec;
 mod internal;
+mod login;
 mod machines;
 mod menu;
 mod opening;
@@ -86,6 +87,8 @@ enum Command {
     Dock(DockCommand),
     /// List what a machine may exchange with this host, or change it; in effect at once
     Permissions(PermissionsArgs),
+    /// Have a machine ready in the background when you log in, or no longer; without on or off, tell which
+    Login(LoginArgs),
     /// Let a machine see folders of this host, in /media/host; in effect at once
     #[command(subcommand)]
     Share(ShareCommand),
@@ -226,6 +229,20 @@ struct CreateArgs {
     /// Kept apart: you are asked each time, and its windows have a border (the default, where nobody can be asked)
     #[arg(long)]
     isolated: bool,
+}
+
+#[derive(Debug, Args)]
+struct LoginArgs {
+    #[command(flatten)]
+    name: NameArg,
+    /// Started by a unit of your systemd
+    switch: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -425,6 +442,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Apps(args) => apps::apps(&args),
         Command::Dock(command) => apps::dock(&command),
         Command::Permissions(args) => permissions::permissions(&args),
+        Command::Login(args) => login::login(&args),
         Command::Share(command) => share::share(&command),
         Command::Doctor => machines::doctor(),
         Command::Screenshot(args) => picture::screenshot(args),

@@ -58,11 +58,7 @@ const UNITS: [(&str, &str, Option<&str>); 9] = [
         include_str!("../../../assets/guest/units/inlay-poweroff.path"),
         Some("sysinit.target"),
     ),
-    (
-        "inlay-zone.path",
-        include_str!("../../../assets/guest/units/inlay-zone.path"),
-        Some("sysinit.target"),
-    ),
+    ("inlay-zone.path", include_str!("../../../assets/guest/units/inlay-zone.path"), Some("sysinit.target")),
     ("inlay-zone.service", include_str!("../../../assets/guest/units/inlay-zone.service"), None),
     (
         "media-host.mount",

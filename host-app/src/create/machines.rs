@@ -9,6 +9,7 @@ use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
 use crate::config::{Border, Config, ConfigError};
 use crate::dock;
+use crate::login;
 use crate::paths::{Folders, MachineName, MachinePaths};
 use crate::permissions::Permissions;
 
@@ -163,6 +164,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
     remove_file_if_there(&folders.shares(name))?;
     remove_file_if_there(&folders.recent(name))?;
     dock::forget(folders, name).map_err(CreateError::io(folders.user_data()))?;
+    login::switch_off(folders, name).map_err(CreateError::io(folders.user_config()))?;
     remove_file_if_there(paths.config())?;
     remove_if_there(paths.runtime())
 }

@@ -37,8 +37,7 @@ impl Clock {
     /// # Errors
     /// The system refuses it.
     pub fn watch() -> io::Result<Self> {
-        let jumps =
-            timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let jumps = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let clock = Self { jumps, next: Instant::now() + PAUSE, answers: 0 };
         clock.arm()?;
         Ok(clock)

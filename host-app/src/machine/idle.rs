@@ -49,7 +49,8 @@ impl Idle {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
-            pause_after: (config.autopause > 0).then(|| Duration::from_secs(60 * u64::from(config.autopause))),
+            pause_after: (config.autopause > 0)
+                .then(|| Duration::from_secs(60 * u64::from(config.autopause))),
             stops: config.last_window == LastWindow::Stop,
             since: None,
             had_window: false,

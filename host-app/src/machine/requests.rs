@@ -104,7 +104,9 @@ impl Running {
                     self.phase = Phase::Paused { by_itself: false };
                     Err(Reply::Done)
                 }
-                Phase::Paused { by_itself: false } => Err(Reply::Failed("the machine is paused already".into())),
+                Phase::Paused { by_itself: false } => {
+                    Err(Reply::Failed("the machine is paused already".into()))
+                }
                 _ => Err(Reply::Failed(format!("the machine is {}", self.phase_now()))),
             },
             Request::Resume => match self.phase {
