@@ -13,6 +13,7 @@ pub struct Pipe {
     /// The descriptor; it does not block.
     pub fd: OwnedFd,
     cut: Arc<AtomicBool>,
+    works: Arc<AtomicBool>,
 }
 
 impl Pipe {
@@ -22,8 +23,8 @@ impl Pipe {
     /// When the system has no descriptors left.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let cut = Arc::new(AtomicBool::new(false));
-        Ok((Self { fd: read, cut: cut.clone() }, Self { fd: write, cut }))
+        let (cut, works) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        Ok((Self { fd: read, cut: cut.clone(), works: works.clone() }, Self { fd: write, cut, works }))
     }
 
     /// An end of an app's pipe.
@@ -32,7 +33,7 @@ impl Pipe {
     /// When it cannot be made not to block.
     pub fn foreign(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self { fd, cut: Arc::default() })
+        Ok(Self { fd, cut: Arc::default(), works: Arc::default() })
     }
 
     /// The descriptor alone, for an app: it blocks, as apps expect, and only they say when they are done.
@@ -46,6 +47,17 @@ impl Pipe {
     /// The writer gives up: what was written so far is not all.
     pub fn cut_off(&self) {
         self.cut.store(true, Ordering::Release);
+    }
+
+    /// The writer says whether it has work to do before it can go on writing, with a limit of its own for that.
+    pub fn set_at_work(&self, works: bool) {
+        self.works.store(works, Ordering::Release);
+    }
+
+    /// Whether the writer is at work: the reader is to wait, however long nothing comes.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        self.works.load(Ordering::Acquire)
     }
 
     /// Whether the writer gave up; to be asked after the end of the data was read.

@@ -76,6 +76,13 @@ impl Transfer {
         Self { pipe: Some(pipe), way, moved: Instant::now(), more: false }
     }
 
+    /// The same, for a reader that knows by itself whether all came: nothing is held back.
+    #[must_use]
+    pub fn pour(pipe: Pipe) -> Self {
+        let way = Way::Take { held: Vec::new(), written: 0, flows: true, whole: false };
+        Self { pipe: Some(pipe), way, moved: Instant::now(), more: false }
+    }
+
     /// Whether the connection is to be read.
     #[must_use]
     pub fn reads(&self) -> bool {

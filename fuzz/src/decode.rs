@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use inlay_protocol::control::{Command, Report};
+use inlay_protocol::copying::Item;
 use inlay_protocol::display::{Commit, Event, Request};
 use inlay_protocol::framing::{self, Decoder, Message};
 use inlay_protocol::geometry::Rect;
@@ -40,11 +41,12 @@ pub fn control(data: &[u8]) {
 /// Streams of programs and of what is pasted, the memory channel, handshakes.
 pub fn streams(data: &[u8]) {
     let Some((family, bytes)) = data.split_first() else { return };
-    match family % 5 {
+    match family % 6 {
         0 => drop(messages::<Input>(bytes)),
         1 => drop(messages::<Output>(bytes)),
         2 => drop(messages::<Notice>(bytes)),
         3 => drop(messages::<Chunk>(bytes)),
+        4 => drop(messages::<Item>(bytes)),
         _ => handshake(bytes),
     }
 }

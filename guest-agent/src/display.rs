@@ -76,6 +76,7 @@ pub fn handle(agent: &mut Agent, event: Event) {
             exchange::host_fetches(agent, stream, (selection, serial, &kind));
         }
         Event::Stream { transfer, stream } => exchange::host_answers(agent, transfer, stream),
+        Event::CopyOut { stream, paths, last } => exchange::host_copies(agent, stream, paths, last),
         Event::Drag(event) => drag::handle(agent, event),
         Event::DragFeedback { serial, feedback } => drag::out::feedback(agent, serial, feedback),
         Event::QueryCounters => {

@@ -13,6 +13,7 @@ mod catalogue;
 mod channel;
 mod clock;
 mod control;
+mod copying;
 mod cursor;
 mod display;
 mod drag;

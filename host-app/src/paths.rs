@@ -7,6 +7,7 @@
 //! | disks, logs, lock | `$XDG_DATA_HOME/inlay/NAME/` |
 //! | base images, shared by machines | `$XDG_DATA_HOME/inlay/.bases/ID/` |
 //! | sockets | `$XDG_RUNTIME_DIR/inlay/NAME/` |
+//! | copies of the guest's files | `$XDG_CACHE_HOME/inlay/copied/NAME/` |
 //!
 //! The folder of bases begins with a dot, which no machine's name does. A runtime folder that is not ours alone is
 //! refused: who can put sockets there can pose as a guest.
@@ -113,6 +114,7 @@ pub struct Folders {
     config: PathBuf,
     data: PathBuf,
     runtime: PathBuf,
+    cache: PathBuf,
     user_config: PathBuf,
     user_data: PathBuf,
 }
@@ -126,7 +128,8 @@ impl Folders {
         let user_config = xdg("XDG_CONFIG_HOME", ".config")?;
         let user_data = xdg("XDG_DATA_HOME", ".local/share")?;
         let (config, data) = (user_config.join("inlay"), user_data.join("inlay"));
-        Self { config, data, runtime: runtime_base(), user_config, user_data }.checked()
+        let cache = xdg("XDG_CACHE_HOME", ".cache")?.join("inlay");
+        Self { config, data, runtime: runtime_base(), cache, user_config, user_data }.checked()
     }
 
     /// Everything below one folder, for tests.
@@ -134,9 +137,9 @@ impl Folders {
     /// # Errors
     /// Sockets in it would have too long names.
     pub fn below(root: &Path) -> Result<Self, PathError> {
-        let [config, data, runtime] = ["config", "data", "run"].map(|name| root.join(name));
+        let [config, data, runtime, cache] = ["config", "data", "run", "cache"].map(|name| root.join(name));
         let (user_config, user_data) = (root.join("user-config"), root.join("user-data"));
-        Self { config, data, runtime, user_config, user_data }.checked()
+        Self { config, data, runtime, cache, user_config, user_data }.checked()
     }
 
     fn checked(self) -> Result<Self, PathError> {
@@ -190,6 +193,18 @@ impl Folders {
     #[must_use]
     pub fn recent(&self, name: &MachineName) -> PathBuf {
         self.config.join("recent").join(name.as_str())
+    }
+
+    /// Where copies of files of any guest are.
+    #[must_use]
+    pub fn all_copied(&self) -> PathBuf {
+        self.cache.join("copied")
+    }
+
+    /// Copies of a machine's files, which were pasted or dropped on the host; not where its confined process may write.
+    #[must_use]
+    pub fn copied(&self, name: &MachineName) -> PathBuf {
+        self.all_copied().join(name.as_str())
     }
 
     /// Inlay's own folders, of which no guest ever sees anything.

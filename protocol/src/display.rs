@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::copying::check_path;
 use crate::framing::{Invalid, Message};
 use crate::geometry::{Point, Rect, RectF, Size};
 use crate::input::InputEvent;
@@ -748,6 +749,15 @@ pub enum Event {
     },
     /// Whether the host takes links that apps open; until then they stay in the guest.
     Links(bool),
+    /// Files of the guest are to be copied to the host: the agent opens this stream and sends them ([`crate::copying`]).
+    CopyOut {
+        /// The one-time id of the stream.
+        stream: [u8; 16],
+        /// Files and folders of the guest; together with those of the messages before it at most [`limits::COPY_CHOSEN`].
+        paths: Vec<Vec<u8>>,
+        /// There is no further message about this stream: it may begin.
+        last: bool,
+    },
 }
 
 /// Whether a scale times 120 is one that a monitor may have.
@@ -845,6 +855,12 @@ impl Message for Event {
             Self::Fetch { kind, .. } => check_type(kind),
             Self::Drag(drag) => drag.check(),
             Self::DragFeedback { feedback, .. } => feedback.check(),
+            Self::CopyOut { paths, .. } => {
+                let bytes: usize = paths.iter().map(Vec::len).sum();
+                let few = paths.len() <= limits::COPY_PATHS && bytes <= limits::COPY_PATHS_BYTES;
+                Invalid::unless(few, "paths")?;
+                paths.iter().try_for_each(|path| check_path(path))
+            }
             Self::Shown { outputs, scale_120, .. } => {
                 let known = outputs.iter().all(|at| usize::from(*at) < limits::OUTPUTS);
                 Invalid::unless(known && outputs.len() <= limits::OUTPUTS, "outputs of a window")?;

@@ -16,6 +16,7 @@
 pub mod catalogue;
 pub mod connection;
 pub mod control;
+pub mod copying;
 pub mod display;
 pub mod framing;
 pub mod geometry;

@@ -71,3 +71,13 @@ pub const LINK: usize = 8192;
 pub const TIME_ZONE: usize = 64;
 /// Questions for the time that the host answers after it had the guest look at its clock.
 pub const TIMES: u32 = 8;
+/// Bytes of a path, with the NUL at its end (`PATH_MAX`).
+pub const PATH: usize = 4096;
+/// Paths in one message about what is copied out of the guest.
+pub const COPY_PATHS: usize = 1024;
+/// Bytes of these paths together.
+pub const COPY_PATHS_BYTES: usize = 256 * 1024;
+/// Files and folders that are chosen at once to be copied out of the guest.
+pub const COPY_CHOSEN: usize = 20_000;
+/// Folders in each other, of what is copied out of the guest.
+pub const COPY_DEPTH: usize = 128;

@@ -44,7 +44,7 @@ pub enum Chunk {
 }
 
 /// Bytes as one piece: serde takes a list of numbers apart.
-mod bytes {
+pub(crate) mod bytes {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use inlay_protocol::control::{Command, Exit, LaunchError, Program, Report, TerminalSize};
+use inlay_protocol::copying::Item;
 use inlay_protocol::display::*;
 use inlay_protocol::framing::{self, Decoder, Message};
 use inlay_protocol::geometry::{Point, Rect, RectF, Size};
@@ -279,6 +280,12 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(stream, selection, serial, kind)| Event::Fetch { stream, selection, serial, kind }),
         (any::<u64>(), option::of(any::<[u8; 16]>()))
             .prop_map(|(transfer, stream)| Event::Stream { transfer, stream }),
+        (any::<[u8; 16]>(), vec(vec(1..=255_u8, 0..40), 0..9), any::<bool>()).prop_map(
+            |(stream, paths, last)| {
+                let paths = paths.into_iter().map(|path| [b"/".to_vec(), path].concat()).collect();
+                Event::CopyOut { stream, paths, last }
+            }
+        ),
         drag().prop_map(Event::Drag),
         (any::<u64>(), feedback()).prop_map(|(serial, feedback)| Event::DragFeedback { serial, feedback }),
         (surface(), vec(0..16_u8, 0..4), 30..1920_u32)
@@ -346,6 +353,7 @@ proptest! {
         comes_back(&Input::Stdin(bytes.clone()))?;
         if !bytes.is_empty() {
             comes_back(&Chunk::Data(bytes.clone()))?;
+            comes_back(&Item::Data(bytes.clone()))?;
         }
         comes_back(&Chunk::End)?;
         comes_back(&Output::Stderr(bytes))?;
@@ -363,6 +371,7 @@ proptest! {
         survives::<Input>(&bytes);
         survives::<Output>(&bytes);
         survives::<Chunk>(&bytes);
+        survives::<Item>(&bytes);
         survives::<Notice>(&bytes);
     }
 

@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::machine::{BOOT, Machine, apps, copies, pixels, stops};
+use common::machine::{BOOT, Machine, apps, copied_files, copies, pixels, stops};
 use common::{Random, Xvfb, descendants, eventually, is_gone, within};
 use rustix::process::{Signal, kill_process};
 
@@ -21,6 +21,7 @@ fn apps_are_typed_into_resized_and_closed_known_pixels_arrive_exactly_and_the_ma
     machine.start();
     apps(&machine, &xvfb);
     copies(&machine, &xvfb);
+    copied_files(&machine, &xvfb);
     pixels(&machine);
     stops(&machine);
 }

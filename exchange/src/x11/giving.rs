@@ -112,7 +112,12 @@ impl Giving {
                     self.bytes.extend_from_slice(bytes.get(..count).unwrap_or_default());
                     self.moved = Instant::now();
                 }
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => {
+                    if pipe.is_at_work() {
+                        self.moved = Instant::now();
+                    }
+                    break;
+                }
                 Err(Errno::INTR) => {}
                 Err(_) => return false,
             }

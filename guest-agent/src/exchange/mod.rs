@@ -11,7 +11,10 @@
 mod keep;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use inlay_exchange::pipe::Pipe;
@@ -31,9 +34,9 @@ use smithay::wayland::selection::primary_selection::{
 
 use crate::agent::Agent;
 use crate::channel::{Link, LinkError};
-use crate::drag;
 use crate::watch::{BorrowedFdKey, Source, Watch, Wish};
 use crate::x11;
+use crate::{copying, drag};
 
 /// How long the host may take to say where the data comes: the user may have to be asked.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -91,6 +94,8 @@ pub struct Exchange {
     transfers: BTreeMap<u64, Active>,
     next: u64,
     keep: keep::Keep,
+    /// What is to be copied to the host on a stream, as far as it was named.
+    named_paths: Option<([u8; 16], Vec<PathBuf>)>,
 }
 
 /// A Wayland app copied something, or (without names) takes it back. smithay tells Wayland's other apps itself.
@@ -229,6 +234,32 @@ pub fn host_fetches(agent: &mut Agent, stream: [u8; 16], (selection, serial, kin
     ready(agent, id);
 }
 
+/// Files of the guest are pasted on the host: the paths come in several messages.
+pub fn host_copies(agent: &mut Agent, stream: [u8; 16], paths: Vec<Vec<u8>>, last: bool) {
+    let named = &mut agent.exchange.named_paths;
+    if named.as_ref().is_none_or(|(of, _)| *of != stream) {
+        *named = Some((stream, Vec::new()));
+    }
+    let Some((_, all)) = named else { return };
+    if all.len() + paths.len() > limits::COPY_CHOSEN {
+        tracing::warn!("too many files are to be copied at once");
+        *named = None;
+        return;
+    }
+    all.extend(paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path))));
+    let Some((_, all)) = named.take_if(|_| last) else { return };
+    let Ok((read, write)) = Pipe::pair() else { return };
+    if let Err(error) = copying::begin(all, write) {
+        tracing::warn!(%error, "no files are copied to the host");
+        return;
+    }
+    let mut active = Active::new(Transfer::give(read));
+    active.open(agent, stream);
+    let id = agent.exchange.new_id();
+    agent.exchange.transfers.insert(id, active);
+    ready(agent, id);
+}
+
 /// The host says where the data for a paste comes, or that there is none.
 pub fn host_answers(agent: &mut Agent, transfer: u64, stream: Option<[u8; 16]>) {
     let Some(mut active) = agent.exchange.transfers.remove(&transfer) else { return };
@@ -251,6 +282,7 @@ pub fn up(agent: &mut Agent) {
 /// The window process is gone, and with it what the host had to give.
 pub fn disconnected(agent: &mut Agent) {
     let handle = agent.loop_handle.clone();
+    agent.exchange.named_paths = None;
     for (_, mut active) in std::mem::take(&mut agent.exchange.transfers) {
         active.watches.iter_mut().for_each(|w| w.clear(&handle));
     }

@@ -163,6 +163,7 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
     remove_file_if_there(&folders.permissions(name))?;
     remove_file_if_there(&folders.shares(name))?;
     remove_file_if_there(&folders.recent(name))?;
+    remove_if_there(&folders.copied(name))?;
     dock::forget(folders, name).map_err(CreateError::io(folders.user_data()))?;
     login::switch_off(folders, name).map_err(CreateError::io(folders.user_config()))?;
     remove_file_if_there(paths.config())?;

@@ -1,18 +1,23 @@
-//! Lists of files on their way between host and guest: paths in shared folders become those of the other side, and what of the host is
-//! in none is granted alone.
+//! Lists of files on their way between host and guest: paths in shared folders become those of the other side, what of the host is
+//! in none is granted alone, and what of the guest is in none is copied ([`super::copies`]).
 //!
-//! A list waits for the file server, so each is worked on by a thread of its own between two pipes.
+//! A list waits for the file server, or for a copy, so each is worked on by a thread of its own between two pipes.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inlay_exchange::files::{Entry, FileList, MOST, is_plain};
 use inlay_exchange::pipe::Pipe;
 use inlay_exchange::transfer::IDLE;
+use inlay_protocol::copying::check_path;
+use inlay_protocol::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::copies::store::Store;
+use super::copies::{Copies, Source};
 use super::hold;
 use crate::machine::Sockets;
 use crate::paths::{Folders, MachineName};
@@ -53,15 +58,43 @@ impl FileLists {
         Ok(read)
     }
 
-    /// What the guest writes into the pipe that is given goes into `list`, for an app of the host.
+    /// What the guest writes into the pipe that is given goes into `list`, for an app of the host, once what it names is here.
     ///
     /// # Errors
     /// The system has no pipe or thread left.
-    pub fn out_of_guest(&self, kind: &str, list: Pipe) -> io::Result<Pipe> {
+    pub fn out_of_guest(&self, kind: &str, list: Pipe, copies: &Copies, source: Source) -> io::Result<Pipe> {
         let (read, write) = Pipe::pair()?;
-        let (this, of) = (self.clone(), kind.to_owned());
-        translate(read, list, move |bytes| this.list_out_of_guest(&of, bytes))?;
+        let (this, of, copies) = (self.clone(), kind.to_owned(), copies.clone());
+        std::thread::Builder::new().name("files".into()).spawn(move || {
+            let mut copied = false;
+            let copy = |paths: &[PathBuf]| {
+                copied = true;
+                if paths.len() > limits::COPY_CHOSEN {
+                    copies.say(
+                        "the files were not copied: they are too many at once, copy their folder instead",
+                    );
+                    return None;
+                }
+                copies.fetch(source, paths)
+            };
+            list.set_at_work(true);
+            let bytes = read_all(&read).and_then(|bytes| this.list_out_of_guest(&of, bytes, copy));
+            list.set_at_work(false);
+            let taken = bytes.as_ref().and_then(|bytes| write_all(&list, bytes));
+            if taken.is_none() {
+                list.cut_off();
+            }
+            if copied && bytes.is_some() {
+                copies.given(source, taken.is_some());
+            }
+        })?;
         Ok(write)
+    }
+
+    /// Where copies of the guest's files are.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(&self.folders, &self.name)
     }
 
     fn shares(&self) -> Shares {
@@ -113,22 +146,45 @@ impl FileLists {
         (!list.entries.is_empty()).then(|| list.format(kind))
     }
 
-    fn list_out_of_guest(&self, kind: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    /// `copy` says where copies of the guest's files are, or that there are none.
+    fn list_out_of_guest(
+        &self,
+        kind: &str,
+        bytes: Vec<u8>,
+        copy: impl FnOnce(&[PathBuf]) -> Option<Vec<Option<PathBuf>>>,
+    ) -> Option<Vec<u8>> {
         let mut list = match FileList::parse(kind, &bytes) {
             Some(list) => list,
             // What says that it is a list and is none is for nobody.
             None => return is_plain(kind).then_some(bytes),
         };
         let shares = self.shares();
-        let before = list.entries.len();
-        list.entries.retain_mut(|entry| {
-            let Entry::File(path) = entry else { return entry.is_global() };
-            own(&shares, path).map(|here| *path = here).is_some()
-        });
-        let lost = before - list.entries.len();
-        if lost > 0 {
-            tracing::warn!("{lost} of {before} files are in no shared folder: they stay in the guest");
+        // What means something here, and the paths of what does not.
+        let mut here: Vec<Option<Entry>> = Vec::new();
+        let mut alone: Vec<PathBuf> = Vec::new();
+        for entry in list.entries {
+            match entry {
+                Entry::File(path) => match own(&shares, &path) {
+                    Some(path) => here.push(Some(Entry::File(path))),
+                    None if check_path(path.as_os_str().as_bytes()).is_err() => {}
+                    None => {
+                        here.push(None);
+                        alone.push(path);
+                    }
+                },
+                uri if uri.is_global() => here.push(Some(uri)),
+                Entry::Uri(_) => {}
+            }
         }
+        let mut copied = Vec::new().into_iter();
+        if !alone.is_empty() {
+            // What is copied is not taken away from where it is.
+            list.cut = false;
+            copied = copy(&alone)?.into_iter();
+        }
+        let entries = here.into_iter();
+        list.entries =
+            entries.filter_map(|entry| entry.or_else(|| copied.next().flatten().map(Entry::File))).collect();
         (!list.entries.is_empty()).then(|| list.format(kind))
     }
 }
@@ -259,7 +315,9 @@ mod tests {
     fn no_spelling_of_a_path_of_the_guest_comes_out_as_one_of_the_host() {
         let root = tempfile::tempdir().unwrap();
         let lists = FileLists::new(Folders::below(root.path()).unwrap(), "work".parse().unwrap());
-        let out = |kind: &str, text: &str| lists.list_out_of_guest(kind, text.as_bytes().to_vec());
+        let out = |kind: &str, text: &str| {
+            lists.list_out_of_guest(kind, text.as_bytes().to_vec(), |paths| Some(vec![None; paths.len()]))
+        };
         for uri in [
             "file:///etc/passwd",
             "FILE:///etc/passwd",
@@ -279,6 +337,37 @@ mod tests {
             );
         }
         assert_eq!(out("application/x-kde-cutselection", "1").unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_is_copied_takes_its_place_in_the_list() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let (folders, name) = (Folders::below(&root).unwrap(), "work".parse().unwrap());
+        let docs = root.join("docs");
+        fs::create_dir(&docs).unwrap();
+        fs::write(docs.join("a"), "").unwrap();
+        let mut shares = Shares::default();
+        shares.add(docs.clone(), Some("docs"), true).unwrap();
+        shares.write(&folders.shares(&name)).unwrap();
+        let lists = FileLists::new(folders, name);
+        // A path of the guest may be spelt as one of the host.
+        let same = docs.join("a").display().to_string();
+        let text =
+            format!("cut\nfile:///x\nfile:///media/host/docs/a\nfile://{same}\nhttps://x.org/\nfile:///y");
+        let kind = "x-special/gnome-copied-files";
+        let copy = |paths: &[PathBuf]| {
+            assert_eq!(paths, ["/x", &same, "/y"].map(PathBuf::from));
+            Some(vec![Some("/copied/x".into()), None, Some("/copied/2/y".into())])
+        };
+        let out = lists.list_out_of_guest(kind, text.clone().into(), copy).unwrap();
+        let docs = docs.display();
+        let expected = format!("copy\nfile:///copied/x\nfile://{docs}/a\nhttps://x.org/\nfile:///copied/2/y");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(lists.list_out_of_guest(kind, text.into(), |_| None), None, "a copy that fails");
+        let shared = "cut\nfile:///media/host/docs/a";
+        let out = lists.list_out_of_guest(kind, shared.into(), |_| panic!("nothing is to be copied"));
+        assert_eq!(String::from_utf8(out.unwrap()).unwrap(), format!("cut\nfile://{docs}/a"));
     }
 
     #[test]

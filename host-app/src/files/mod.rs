@@ -7,6 +7,7 @@
 //! ```
 
 mod control;
+pub mod copies;
 pub mod hold;
 pub mod lists;
 pub mod open;

@@ -1,6 +1,9 @@
 //! Handles on virtual machines, and whole paths through them, whichever engine runs them.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -100,6 +103,13 @@ impl Machine {
         Path::new(&std::env::var_os("XDG_DATA_HOME").expect("run by cargo xtask test"))
             .join("inlay")
             .join(&self.name)
+    }
+
+    /// Where copies of its files are.
+    pub fn copied(&self) -> PathBuf {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || Path::new(&std::env::var_os("HOME").unwrap()).join(".cache");
+        cache.unwrap_or_else(home).join("inlay/copied").join(&self.name)
     }
 
     pub fn runtime(&self) -> PathBuf {
@@ -315,8 +325,8 @@ pub fn copies(machine: &Machine, xvfb: &Xvfb) {
     }
 }
 
-/// A list of files becomes one of the other side's: a path in a shared folder is that folder's there, and a file of the host that is in
-/// none is given alone, to be read.
+/// A list of files becomes one of the other side's: a path in a shared folder is that folder's there, a file of the host that is in
+/// none is given alone, to be read, and one of the guest is copied.
 fn lists_of_files(machine: &Machine, folder: &Path, host: &dyn Fn(&[&str]) -> Command) {
     let list = |out: &[u8]| String::from_utf8_lossy(out).into_owned();
     let shared = folder.join("shared");
@@ -347,13 +357,93 @@ fn lists_of_files(machine: &Machine, folder: &Path, host: &dyn Fn(&[&str]) -> Co
     }
     drop(owner);
     machine.guest("printf 'file:///media/host/some/in%%20it\\r\\nfile:///etc/hostname\\r\\n' | wl-copy -t text/uri-list");
-    within(BOOT, "the host's path", || {
-        let mut command = Command::new("xclip");
-        let command = command.args(["-selection", "clipboard", "-t", "text/uri-list", "-o"]);
-        let out = command.env("DISPLAY", machine.display.as_deref().unwrap()).output().unwrap();
-        (list(&out.stdout) == format!("file://{shown}/in%20it\r\n")).then_some(())
+    let pasted = within(BOOT, "the host's paths", || {
+        let lines: Vec<String> = pasted_list(machine).lines().map(str::to_owned).collect();
+        (lines.len() == 2).then_some(lines)
     });
+    assert_eq!(pasted[0], format!("file://{shown}/in%20it"));
+    let copied = pasted[1].strip_prefix("file://").unwrap();
+    assert!(
+        copied.starts_with(machine.copied().to_str().unwrap()) && copied.ends_with("/hostname"),
+        "{copied}"
+    );
+    assert_eq!(std::fs::read_to_string(copied).unwrap().trim(), machine.name);
     machine.ok(&["share", "remove", &machine.name, "some"]);
+}
+
+/// The list of files that an app of the host pastes.
+fn pasted_list(machine: &Machine) -> String {
+    let mut command = Command::new("xclip");
+    command.args(["-selection", "clipboard", "-t", "text/uri-list", "-o"]);
+    let out = command.env("DISPLAY", machine.display.as_deref().unwrap()).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Files and folders of the guest's user are copied when they are pasted, byte by byte; nothing is that is not permitted, or not wanted.
+pub fn copied_files(machine: &Machine, xvfb: &Xvfb) {
+    let script = "mkdir -p docs/sub && cd docs && head -c 5000000 /dev/urandom > sub/blob && chmod +x sub/blob \
+        && touch -d @1000000000 sub/blob && printf odd > \"$(printf 'o\\377d\\nd')\" && ln -s sub/blob way \
+        && ln -s /etc/passwd out && mkfifo pipe && printf dear > ../letter && sha256sum < sub/blob";
+    let sum = machine.guest(script);
+    let offer = |names: &[&str], copy: &str| {
+        let list: String = names.iter().map(|name| format!("file://$HOME/{name}\\r\\n")).collect();
+        machine.guest(&format!("printf \"{list}\" | {copy} > /dev/null 2>&1"));
+    };
+    let list = |names: &[&str]| {
+        within(BOOT, "the copied files", || {
+            let lines: Vec<String> = pasted_list(machine).lines().map(str::to_owned).collect();
+            let paths: Vec<PathBuf> =
+                lines.iter().map(|l| l.strip_prefix("file://").unwrap().into()).collect();
+            let found = |(path, name): (&PathBuf, &&str)| path.ends_with(name);
+            (paths.len() == names.len() && paths.iter().zip(names).all(found)).then_some(paths)
+        })
+    };
+    let mut places = Vec::new();
+    for copy in ["wl-copy -t text/uri-list", "xclip -i -selection clipboard -t text/uri-list"] {
+        offer(&["letter", "docs"], copy);
+        let paths = within(BOOT, "another copy", || {
+            Some(list(&["letter", "docs"])).filter(|paths| !places.contains(&paths[0]))
+        });
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), b"dear");
+        let docs = &paths[1];
+        assert_eq!(run("sha256sum", &[&docs.join("way")]).1[..64], sum[..64]);
+        let found = std::fs::metadata(docs.join("sub/blob")).unwrap();
+        assert_eq!((found.mtime(), found.mode() & 0o100, found.len()), (1_000_000_000, 0o100, 5_000_000));
+        assert_eq!(std::fs::read_link(docs.join("way")).unwrap(), Path::new("sub/blob"));
+        assert_eq!(std::fs::read(docs.join(OsStr::from_bytes(b"o\xffd\nd"))).unwrap(), b"odd");
+        let mut names: Vec<_> = std::fs::read_dir(docs).unwrap().flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, [OsStr::from_bytes(b"o\xffd\nd"), "sub".as_ref(), "way".as_ref()]);
+        places.push(paths[0].clone());
+    }
+    // What was left out is told in a window.
+    xvfb.find("Inlay");
+    // Not permitted: nothing comes.
+    let copies = || std::fs::read_dir(machine.copied()).unwrap().count();
+    let before = copies();
+    machine.ok(&["permissions", &machine.name, "clipboard-out-files", "never"]);
+    offer(&["letter"], "wl-copy -t text/uri-list");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((pasted_list(machine).as_str(), copies()), ("", before));
+    machine.ok(&["permissions", &machine.name, "clipboard-out-files", "always"]);
+    // One that takes longer is shown in a window, whose only button cancels it.
+    machine.guest("head -c 400000000 /dev/zero > large");
+    offer(&["large"], "wl-copy -t text/uri-list");
+    let windows = || xvfb.xdotool(&["search", "--onlyvisible", "--name", "^Inlay$"]);
+    let others = windows();
+    let paste = std::thread::scope(|scope| {
+        let paste = scope.spawn(|| pasted_list(machine));
+        let new = within(BOOT, "the window of a copy", || {
+            windows().lines().find(|id| !others.contains(*id)).map(str::to_owned)
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        let area = xvfb.area(&new);
+        let (x, y) = (area.x + area.width.cast_signed() - 40, area.y + area.height.cast_signed() - 30);
+        xvfb.xdotool(&["windowraise", &new, "mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
+        paste.join().unwrap()
+    });
+    assert_eq!((paste.as_str(), copies()), ("", before));
+    assert_eq!(machine.guest("rm large; echo on").trim(), "on");
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.

@@ -1,7 +1,7 @@
 //! The test in the place of the agent: the window process on a real display, or on none.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub struct Agent {
     // Dropped in this order: the process before its folder.
     process: Process,
     runtime: tempfile::TempDir,
+    /// The machine process's end, where the window process has one.
+    _machine: Option<UnixStream>,
 }
 
 /// Says hello, and waits for the welcome; none is said where the connection is closed instead.
@@ -84,15 +86,36 @@ impl Agent {
     pub fn start_with(screen: Screen<'_>, arguments: &[&str]) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
-        command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path()).stdin(Stdio::null());
+        command.args(["windows", "guest", "--local", "--runtime"]).arg(runtime.path());
         command.args(arguments);
         screen.of(&mut command);
-        let process = Process::spawn(&mut command);
+        Self::begin(&mut command, runtime, None)
+    }
+
+    /// The window process of a machine, which has files of its own. The user's folders are below [`Agent::runtime`].
+    pub fn start_apart(screen: Screen<'_>, arguments: &[&str]) -> Self {
+        let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
+        let machine = UnixListener::bind(Sockets::new(runtime.path()).memory()).unwrap();
+        let mut command = Command::new(program("inlay"));
+        command.args(["windows", "guest", "--runtime"]).arg(runtime.path()).args(arguments);
+        for (variable, name) in
+            [("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")]
+        {
+            command.env(variable, runtime.path().join(name));
+        }
+        screen.of(&mut command);
+        Self::begin(&mut command, runtime, Some(&machine))
+    }
+
+    fn begin(command: &mut Command, runtime: tempfile::TempDir, machine: Option<&UnixListener>) -> Self {
+        let process = Process::spawn(command.stdin(Stdio::null()));
+        let machine = machine.map(|machine| machine.accept().unwrap().0);
+        let kind = if machine.is_some() { Capabilities::VIRTIO_GPU } else { Capabilities::MEMFD };
         let socket = Sockets::new(runtime.path()).display();
         let stream = eventually("the window process", || UnixStream::connect(&socket).ok());
         let mut connection = Connection::new(stream.into()).unwrap();
-        greet(&mut connection, Role::Display, Capabilities::MEMFD).unwrap();
-        Self { connection, events: Vec::new(), commits: 0, process, runtime }
+        greet(&mut connection, Role::Display, kind).unwrap();
+        Self { connection, events: Vec::new(), commits: 0, process, runtime, _machine: machine }
     }
 
     /// The window process.

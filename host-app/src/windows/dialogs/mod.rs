@@ -16,6 +16,7 @@ use super::presenter::{Dragged, Ended, HostEvent, Look, Presenter, open_own};
 use super::render::{Drawn, Renderer, Target};
 use super::screen;
 use super::window::Told;
+use crate::files::copies::Shown;
 
 /// Ids of these windows begin here; the guest's end before.
 pub const FIRST: u32 = 1 << 31;
@@ -48,6 +49,7 @@ const PERMIT: [(&str, Answer); 4] =
     [("No", Answer::No), ("Yes, once", Answer::Once), ("Always", Answer::Always), ("Never", Answer::Never)];
 /// Evdev codes of Escape, Return and Enter: they take the first choice.
 const WAITING: [u32; 3] = [1, 28, 96];
+const ESCAPE: [u32; 1] = [1];
 
 /// What a window is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,8 @@ enum About {
     Permission(u64),
     /// An app that is being opened: the number of the opening.
     Starting(u64),
+    /// Files that are being copied out of the guest: the number of the copy.
+    Copying(u64),
     /// What is to be done with the guest's screen.
     Menu,
 }
@@ -70,15 +74,21 @@ impl About {
             Self::Notice => Vec::new(),
             Self::App(_) => FORCE.to_vec(),
             Self::Permission(_) => PERMIT.map(|(text, _)| text).to_vec(),
-            Self::Starting(_) => CANCEL.to_vec(),
+            Self::Starting(_) | Self::Copying(_) => CANCEL.to_vec(),
             Self::Menu => screen::MENU.to_vec(),
         }
+    }
+
+    /// Keys that take the first choice.
+    fn keys(self) -> &'static [u32] {
+        // It comes while the user does something else.
+        if matches!(self, Self::Copying(_)) { &ESCAPE } else { &WAITING }
     }
 
     /// What the desktop's other parts hear of the choice.
     fn answer(self, choice: usize) -> Option<HostEvent> {
         match self {
-            Self::Notice | Self::Starting(_) => None,
+            Self::Notice | Self::Starting(_) | Self::Copying(_) => None,
             Self::Menu => Some(HostEvent::Menu { choice }),
             Self::App(window) => Some(HostEvent::Answer { window, force: choice == 1 }),
             Self::Permission(question) => {
@@ -97,6 +107,8 @@ struct Dialog {
     /// The toplevel that it stays above.
     over: Option<SurfaceId>,
     text: String,
+    /// How much of it is done, of 1.
+    part: Option<f32>,
     size: Size,
     told: Told,
     opened: Option<Instant>,
@@ -120,6 +132,8 @@ pub struct Dialogs {
     focused: Option<SurfaceId>,
     last_notice: Option<Instant>,
     openings: Vec<Opening>,
+    /// Copies of files that the user does not want.
+    unwanted: Vec<u64>,
     toplevels: usize,
 }
 
@@ -184,6 +198,32 @@ impl Dialogs {
     fn end_opening(&mut self, number: u64) {
         self.openings.retain(|opening| opening.number != number);
         self.take_back(About::Starting(number));
+    }
+
+    /// These copies of files take their time: each has a window while it does. Those that the user does not want any more.
+    pub fn copying(&mut self, copies: &[Shown]) -> Vec<u64> {
+        for about in self.dialogs.iter().map(|d| d.about).collect::<Vec<_>>() {
+            if matches!(about, About::Copying(number) if !copies.iter().any(|copy| copy.number == number)) {
+                self.take_back(about);
+            }
+        }
+        for Shown { number, text, part } in copies {
+            if self.unwanted.contains(number) {
+                continue;
+            }
+            let about = About::Copying(*number);
+            if !self.dialogs.iter().any(|dialog| dialog.about == about) {
+                // Numbers become longer.
+                self.add(&format!("{text:<width$}", width = 2 * LINE), about, None);
+            }
+            for dialog in self.dialogs.iter_mut().filter(|dialog| dialog.about == about) {
+                dialog.dirty |= dialog.text != *text || dialog.part != Some(*part);
+                text.clone_into(&mut dialog.text);
+                dialog.part = Some(*part);
+            }
+        }
+        self.unwanted.retain(|number| copies.iter().any(|copy| copy.number == *number));
+        self.unwanted.clone()
     }
 
     /// Tells the user something that no window of the guest can say, in the place of what was told before: a guest must not
@@ -259,12 +299,18 @@ impl Dialogs {
         let id = SurfaceId(FIRST + self.opened);
         self.opened = (self.opened + 1) % (FIRST - 1);
         let lines = u32::try_from(text.len().div_ceil(LINE)).unwrap_or(1).clamp(1, 12);
-        let height = 44 + 20 * lines + if about == About::Notice { 0 } else { 44 };
+        let below = match about {
+            About::Notice => 0,
+            About::Copying(_) => 70,
+            _ => 44,
+        };
+        let height = 44 + 20 * lines + below;
         self.dialogs.push(Dialog {
             id,
             about,
             over,
             text: text.to_owned(),
+            part: None,
             size: Size::new(if about == About::Menu { MENU_WIDTH } else { WIDTH }, height),
             told: Told::default(),
             opened: None,
@@ -353,7 +399,7 @@ impl Dialogs {
                 if let Some(dialog) = focused.and_then(|id| self.get(id))
                     && pressed
                     && dialog.was_seen()
-                    && WAITING.contains(&key)
+                    && dialog.about.keys().contains(&key)
                 {
                     dialog.ends = Some(0);
                 }
@@ -373,6 +419,9 @@ impl Dialogs {
                 dialog.draw(painter, presenter, renderer);
             }
             answers.extend(dialog.ends.and_then(|choice| dialog.about.answer(choice)));
+            if let (Some(_), About::Copying(number)) = (dialog.ends, dialog.about) {
+                self.unwanted.push(number);
+            }
             if let (Some(_), About::Starting(number)) = (dialog.ends, dialog.about) {
                 // One that runs already is not ended by this: its window comes all the same.
                 self.openings.retain(|opening| opening.number != number || opening.runs.is_none());
@@ -412,8 +461,8 @@ impl Dialog {
             kind: WindowKind::Dialog,
             modal: false,
             urgent: false,
-            // A notice takes the focus from nobody; a question follows what the user just did.
-            no_focus: self.about == About::Notice,
+            // A notice takes the focus from nobody, nor does a copy; a question follows what the user just did.
+            no_focus: matches!(self.about, About::Notice | About::Copying(_)),
             keeps_awake: false,
             inhibits_shortcuts: false,
             content_type: ContentType::None,
@@ -459,8 +508,9 @@ impl Dialog {
         let events = std::mem::take(&mut self.events);
         let page = Page { id: self.id.0, size: self.size, scale };
         let mut clicked = None;
-        let frame =
-            painter.lay_out(page, events, |ui| clicked = page::show(ui, &self.text, &choices).or(clicked));
+        let frame = painter.lay_out(page, events, |ui| {
+            clicked = page::show(ui, &self.text, self.part, &choices).or(clicked)
+        });
         self.ends = self.ends.or(clicked);
         let Some(target) = &mut self.target else { return };
         let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
@@ -602,6 +652,38 @@ mod tests {
         assert_eq!(b.dialogs.take(HostEvent::Close { window }), None);
         b.turn();
         assert_eq!(b.dialogs.dialogs.len(), QUESTIONS - 1);
+    }
+
+    #[test]
+    fn a_copy_is_shown_while_it_lasts_and_ends_by_its_button_or_escape() {
+        let mut b = Bench::new();
+        let copy = |number, part| Shown { number, text: "Copying files".to_owned(), part };
+        assert!(b.dialogs.copying(&[copy(1, 0.1), copy(2, 0.2)]).is_empty());
+        b.turn();
+        assert_eq!(b.dialogs.dialogs.len(), 2);
+        assert!(b.dialogs.copying(&[copy(2, 0.5)]).is_empty());
+        b.turn();
+        assert_eq!(b.dialogs.dialogs.len(), 1);
+        b.seen();
+        let own = b.dialogs.dialogs[0].id;
+        let (keys, modifiers) = (Vec::new(), Modifiers::default());
+        b.dialogs.take(HostEvent::Focus { window: Some(own), keys, modifiers });
+        let key = |key| InputEvent::Key { time_ms: 0, key, pressed: true };
+        // Return was meant for another window.
+        assert_eq!(b.input(key(28)), None);
+        b.turn();
+        assert!(b.dialogs.copying(&[copy(2, 0.6)]).is_empty());
+        b.input(key(1));
+        b.turn();
+        assert_eq!(b.dialogs.copying(&[copy(2, 0.6)]), [2]);
+        b.turn();
+        assert!(b.dialogs.dialogs.is_empty(), "it is not shown again");
+        assert!(b.dialogs.copying(&[]).is_empty());
+        b.dialogs.copying(&[copy(3, 0.0)]);
+        b.turn();
+        b.seen();
+        b.click(40.0, 30.0);
+        assert_eq!(b.dialogs.copying(&[copy(3, 0.0)]), [3]);
     }
 
     #[test]

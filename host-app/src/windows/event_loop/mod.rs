@@ -401,6 +401,7 @@ impl Loop {
             self.tell_agent(&events);
         }
         let mut events = self.exchange.turn(self.presenter.as_mut());
+        self.exchange.show_copies(&mut self.dialogs);
         if let Some(session) = &self.session {
             events.extend(self.exchange.focus(session.has_focus() || self.dialogs.asks_permission()));
         }

@@ -18,6 +18,7 @@ use inlay_protocol::limits;
 use inlay_protocol::selection::{Actions, Drag, DragStart, Feedback, Selection};
 
 use super::{Desktop, Exchange, Moving, Outside};
+use crate::files::copies::{Copies, Source};
 use crate::permissions::{Resource, Way};
 use crate::windows::gate::Pass;
 use crate::windows::presenter::{Dragged, Presenter};
@@ -63,6 +64,8 @@ pub(super) struct Carried {
     stage: Stage,
     /// Fetches that wait for the drop and the user.
     waiting: Vec<(String, Pipe)>,
+    /// Files of the guest that it may be of; they wait for the drop, too.
+    copies: Option<Copies>,
 }
 
 impl Carried {
@@ -78,6 +81,9 @@ impl Carried {
 
 impl Drop for Carried {
     fn drop(&mut self) {
+        if let Some(copies) = &self.copies {
+            copies.drag_ends(self.copy);
+        }
         self.refuse();
     }
 }
@@ -92,7 +98,7 @@ impl Exchange {
                 let (own, types) = match &self.carried {
                     Some(carried) if own => (Some(carried.serial), Vec::new()),
                     _ if own => (None, Vec::new()),
-                    _ => (None, self.crossing(types)),
+                    _ => (None, self.crossing(Way::In, types)),
                 };
                 let desktop = &mut self.desktop[Selection::Drag.index()];
                 let copy = self.copies;
@@ -205,14 +211,18 @@ impl Exchange {
         let mut events = Vec::new();
         self.copies += 1;
         let copy = self.copies;
-        let types = self.crossing(kinds::travelling(types));
+        let types = self.crossing(Way::Out, kinds::travelling(types));
         let passes = self.gate.pass(Resource::Drop(Way::Out), copy) != Pass::No;
         let shown = if passes { types } else { Vec::new() };
         // Whatever is said of it meanwhile, only what the desktop itself sees held is carried.
         match from.filter(|_| presenter.start_drag(surface, &shown, actions)) {
             Some(from) => {
                 let stage = Stage::Held;
-                let new = Carried { serial, copy, shown, from, stage, waiting: Vec::new() };
+                let copies = self.copies().cloned();
+                if let Some(copies) = &copies {
+                    copies.drag_begins(copy);
+                }
+                let new = Carried { serial, copy, shown, from, stage, waiting: Vec::new(), copies };
                 // One that was dropped, and never ended, is ended by the next.
                 let before = self.carried.replace(new);
                 events.extend(before.map(|before| before.feedback(Feedback::Cancelled)));
@@ -289,8 +299,8 @@ impl Exchange {
     fn give(&mut self, kind: String, pipe: Pipe) -> Option<Event> {
         let Carried { serial, copy, .. } = self.carried.as_ref()?;
         let (serial, of, resource) = (*serial, *copy, Resource::Drop(Way::Out));
-        let pipe = self.outward(&kind, pipe)?;
-        let stream = self.expect(Moving { transfer: Transfer::take(pipe), resource, of })?;
+        let pipe = self.outward(&kind, pipe, Source { of, resource })?;
+        let stream = self.expect(Moving { transfer: Transfer::take(pipe), resource, of, files: None })?;
         Some(Event::Fetch { stream, selection: Selection::Drag, serial, kind })
     }
 
@@ -303,6 +313,9 @@ impl Exchange {
         if self.gate.pass(Resource::Drop(Way::Out), carried.copy) != Pass::Yes {
             carried.refuse();
             return Vec::new();
+        }
+        if let (Some(copies), Stage::Dropped(_)) = (&carried.copies, carried.stage) {
+            copies.drag_dropped(carried.copy);
         }
         let waiting = std::mem::take(&mut carried.waiting);
         waiting.into_iter().filter_map(|(kind, pipe)| self.give(kind, pipe)).collect()

@@ -6,9 +6,10 @@
 //!                                                                 the agent opens the stream with the ticket's id <----------------------'
 //! ```
 //! Where the user is to be asked, the names of types go to the guest while one of its windows has the focus, and data after the answer;
-//! what the guest copied takes nothing's place on the desktop before. Drags are in [`drags`].
+//! what the guest copied takes nothing's place on the desktop before. Drags are in [`drags`], files that are copied in [`files`].
 
 mod drags;
+mod files;
 mod links;
 
 use std::os::fd::BorrowedFd;
@@ -29,6 +30,7 @@ use self::links::Links;
 use super::dialogs::Dialogs;
 use super::gate::{Answer, Gate, Pass};
 use super::presenter::{Presenter, Selections};
+use crate::files::copies::{Copies, Source};
 use crate::files::lists::FileLists;
 use crate::permissions::{Kind, Resource, Way};
 
@@ -95,6 +97,8 @@ struct Moving {
     resource: Resource,
     /// The copy or offer that it is of.
     of: u64,
+    /// The number of the copy of files that it is.
+    files: Option<u64>,
 }
 
 /// A paste of the guest's that waits for the user.
@@ -123,8 +127,8 @@ pub struct Exchange {
     machine: String,
     /// Host and guest have the same files.
     local: bool,
-    /// How lists of files cross, where they have not.
-    lists: Option<FileLists>,
+    /// How lists of files cross, where they have not, and the files of the guest that are in them.
+    lists: Option<(FileLists, Copies)>,
     gate: Gate,
     /// Whether a window of the machine has the focus.
     focused: bool,
@@ -140,6 +144,8 @@ pub struct Exchange {
     /// What an app of the guest drags.
     carried: Option<Carried>,
     links: Links,
+    /// What the user is to be told about files.
+    said: Vec<String>,
     tickets: Vec<Ticket>,
     streams: Vec<(Connection, Moving)>,
 }
@@ -149,6 +155,11 @@ impl Exchange {
     /// files cross, if they do.
     #[must_use]
     pub fn new(machine: &str, local: bool, lists: Option<FileLists>, gate: Gate) -> Self {
+        let lists = lists.and_then(|lists| {
+            let copies = Copies::new(machine, lists.store());
+            let copies = copies.inspect_err(|error| tracing::error!(%error, "no files cross")).ok()?;
+            Some((lists, copies))
+        });
         Self {
             machine: machine.to_owned(),
             local,
@@ -163,27 +174,33 @@ impl Exchange {
             drag: Dragging::Nothing,
             carried: None,
             links: Links::default(),
+            said: Vec::new(),
             tickets: Vec::new(),
             streams: Vec::new(),
         }
     }
 
     /// What may cross: lists of files only where they mean the same on both sides, or can be made to.
-    fn crossing(&self, types: Vec<String>) -> Vec<String> {
-        let lists = self.lists.as_ref().is_some_and(FileLists::is_served);
+    fn crossing(&self, way: Way, types: Vec<String>) -> Vec<String> {
+        let lists = match (&self.lists, way) {
+            (None, _) => false,
+            // Out of the guest they need no file server.
+            (Some(_), Way::Out) => true,
+            (Some((lists, _)), Way::In) => lists.is_served(),
+        };
         let may = |kind: &String| self.local || !kinds::is_files(kind) || (lists && is_translated(kind));
         types.into_iter().filter(may).collect()
     }
 
     /// How a list of files is to be made one of the other side's; nothing for all else.
-    fn translator(&self, kind: &str) -> Option<FileLists> {
-        self.lists.clone().filter(|_| !self.local && kinds::is_files(kind))
+    fn translator(&self, kind: &str) -> Option<&(FileLists, Copies)> {
+        self.lists.as_ref().filter(|_| !self.local && kinds::is_files(kind))
     }
 
     /// Where what comes out of the guest is to be written, for an app's pipe.
-    fn outward(&self, kind: &str, pipe: Pipe) -> Option<Pipe> {
-        let Some(lists) = self.translator(kind) else { return Some(pipe) };
-        let outward = lists.out_of_guest(kind, pipe);
+    fn outward(&self, kind: &str, pipe: Pipe, source: Source) -> Option<Pipe> {
+        let Some((lists, copies)) = self.translator(kind) else { return Some(pipe) };
+        let outward = lists.out_of_guest(kind, pipe, copies, source);
         outward.inspect_err(|error| tracing::warn!(%error, "a list of files is not given")).ok()
     }
 
@@ -251,7 +268,7 @@ impl Exchange {
     pub fn desktop_did(&mut self, news: News, agent: bool) -> Vec<Event> {
         match news {
             News::Changed { selection, types } => {
-                let types = self.crossing(types);
+                let types = self.crossing(Way::In, types);
                 if !types.is_empty() {
                     // The newest copy counts, also where the guest must not know of it.
                     let guest = &mut self.guest[selection.index()];
@@ -273,8 +290,9 @@ impl Exchange {
                     pipe.cut_off();
                     return Vec::new();
                 }
-                let Some(pipe) = self.outward(&kind, pipe) else { return Vec::new() };
-                let moving = Moving { transfer: Transfer::take(pipe), resource, of: copy };
+                let source = Source { of: copy, resource };
+                let Some(pipe) = self.outward(&kind, pipe, source) else { return Vec::new() };
+                let moving = Moving { transfer: Transfer::take(pipe), resource, of: copy, files: None };
                 let stream = self.expect(moving);
                 stream.map(|stream| Event::Fetch { stream, selection, serial, kind }).into_iter().collect()
             }
@@ -284,7 +302,7 @@ impl Exchange {
     /// An app of the guest has something to give.
     pub fn guest_offers(&mut self, offer: Offer, outside: &mut Outside<'_>) {
         let Offer { selection, serial, types } = offer;
-        let types = self.crossing(kinds::travelling(types));
+        let types = self.crossing(Way::Out, kinds::travelling(types));
         let guest = &mut self.guest[selection.index()];
         // The same as before where its app ended and the agent kept it.
         let same = serial == guest.serial && types.iter().all(|kind| guest.types.contains(kind));
@@ -372,10 +390,11 @@ impl Exchange {
             let (read, write) = Pipe::pair().ok()?;
             let read = match self.translator(kind) {
                 // What is dropped on an app is to be worked with; what is pasted is copied from.
-                Some(lists) => lists.into_guest(kind, read, *selection != Selection::Drag).ok()?,
+                Some((lists, _)) => lists.into_guest(kind, read, *selection != Selection::Drag).ok()?,
                 None => read,
             };
-            let stream = self.expect(Moving { transfer: Transfer::give(read), resource, of: copy })?;
+            let moving = Moving { transfer: Transfer::give(read), resource, of: copy, files: None };
+            let stream = self.expect(moving)?;
             selections.take(*selection, kind, write);
             Some(stream)
         });
@@ -488,6 +507,7 @@ impl Exchange {
             }
         }
         let mut events = if self.gate.turn() { self.reconsider(presenter) } else { Vec::new() };
+        events.extend(self.begin_copies());
         events.extend(self.give_drags_up(now, presenter));
         self.tickets.retain(|t| t.until > now);
         self.streams.retain_mut(|(connection, moving)| match moving.transfer.turn(connection) {
@@ -506,14 +526,15 @@ impl Exchange {
             let stream = (connection.fd(), moving.transfer.reads(), connection.wants_write());
             std::iter::once(stream).chain(moving.transfer.wish(connection.waiting()))
         });
-        streams.chain(self.gate.fd().map(|fd| (fd, true, false)))
+        let others = self.gate.fd().into_iter().chain(self.copies().map(Copies::fd));
+        streams.chain(others.map(|fd| (fd, true, false)))
     }
 
     /// When something is given up.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let tickets = self.tickets.iter().map(|t| t.until).chain(self.guest.iter().filter_map(Guest::due));
-        let tickets = tickets.chain(self.drags_due());
+        let tickets = tickets.chain(self.drags_due()).chain(self.copies_due());
         tickets.chain(self.streams.iter().map(|(_, moving)| moving.transfer.due())).min()
     }
 }

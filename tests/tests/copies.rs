@@ -1,0 +1,254 @@
+//! Files of the guest that are in no shared folder, pasted on the host: with the test in the place of the agent, and foreign programs that
+//! paste.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::scripted::{Agent, Screen};
+use common::{Process, SOON, Xvfb, eventually};
+use inlay::permissions::{Kind, Permissions, Resource, Verdict, Way};
+use inlay_protocol::connection::Connection;
+use inlay_protocol::copying::{Item, Left, Node};
+use inlay_protocol::display::*;
+use inlay_protocol::framing::encode;
+use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::stream::Chunk;
+
+const LIST: &str = "text/uri-list";
+
+struct Place {
+    xvfb: Xvfb,
+    agent: Agent,
+    permissions: PathBuf,
+    folder: tempfile::TempDir,
+    pastes: u32,
+}
+
+/// A paste that is on its way.
+struct Paste {
+    app: Process,
+    out: PathBuf,
+}
+
+impl Paste {
+    /// What came, when the app is done.
+    fn ended(mut self) -> String {
+        eventually("the end of the paste", || self.app.ended());
+        fs::read_to_string(&self.out).unwrap()
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let permissions = folder.path().join("guest.toml");
+        Permissions::all(Verdict::Always).write(&permissions).unwrap();
+        let xvfb = Xvfb::start();
+        let screen = Screen::X11(&xvfb.display);
+        let agent = Agent::start_apart(screen, &["--permissions", permissions.to_str().unwrap()]);
+        Self { xvfb, agent, permissions, folder, pastes: 0 }
+    }
+
+    /// The guest copies a list of files.
+    fn copies(&mut self, serial: u64) {
+        let types = vec![LIST.to_owned()];
+        self.agent.send(&Request::Offer(Offer { selection: Selection::Clipboard, serial, types }));
+        eventually("the copied list", || {
+            let types = self.xvfb.tool("xclip", &["-o", "-selection", "clipboard", "-t", "TARGETS"]);
+            types.contains(LIST).then_some(())
+        });
+    }
+
+    fn pastes(&mut self) -> Paste {
+        self.pastes += 1;
+        let out = self.folder.path().join(self.pastes.to_string());
+        let mut command = Command::new("xclip");
+        command.args(["-o", "-selection", "clipboard", "-t", LIST]).env("DISPLAY", &self.xvfb.display);
+        command.stdout(fs::File::create(&out).unwrap()).stderr(Stdio::null());
+        Paste { app: Process::spawn(&mut command), out }
+    }
+
+    /// Answers the fetch of the list.
+    fn gives(&mut self, list: &str) {
+        let stream = self.agent.until("a fetch", |event| match event {
+            Event::Fetch { stream, kind, .. } if kind == LIST => Some(*stream),
+            _ => None,
+        });
+        self.agent.events.clear();
+        send(&mut self.agent.open(stream).unwrap(), list.as_bytes());
+    }
+
+    /// What is to be copied, and the stream for it.
+    fn asked(&mut self) -> (Vec<String>, Connection) {
+        let (stream, paths) = self.agent.until("what is to be copied", |event| match event {
+            Event::CopyOut { stream, paths, last: true } => Some((*stream, paths.clone())),
+            _ => None,
+        });
+        self.agent.events.clear();
+        let paths = paths.into_iter().map(|path| String::from_utf8(path).unwrap()).collect();
+        (paths, self.agent.open(stream).unwrap())
+    }
+
+    /// Where copies are.
+    fn copied(&self) -> PathBuf {
+        self.agent.runtime().join("cache/inlay/copied/guest")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.copied()).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn permits(&self, verdict: Verdict) {
+        let mut permissions = Permissions::all(Verdict::Always);
+        permissions.set(Resource::Clipboard(Way::Out, Kind::Files), verdict);
+        permissions.write(&self.permissions).unwrap();
+    }
+}
+
+/// Writes bytes in pieces, and the end.
+fn send(connection: &mut Connection, bytes: &[u8]) {
+    pour(connection, bytes);
+    connection.queue(&Chunk::End).unwrap();
+    connection.flush().unwrap();
+    // Whoever took it closes.
+    let end = connection.wait_message::<Chunk>(Some(SOON));
+    assert!(!matches!(end, Ok(Some(_))), "{end:?}");
+}
+
+fn pour(connection: &mut Connection, bytes: &[u8]) {
+    for piece in bytes.chunks(10_000) {
+        connection.queue(&Chunk::Data(piece.to_vec())).unwrap();
+        connection.flush().unwrap();
+    }
+}
+
+fn bytes(items: &[Item]) -> Vec<u8> {
+    items.iter().flat_map(|item| encode(item).unwrap()).collect()
+}
+
+fn file(name: &str, content: &[u8]) -> Vec<Item> {
+    let node = Node { name: name.into(), executable: false, modified: (1, 0) };
+    vec![Item::File(node), Item::Data(content.to_vec()), Item::Close]
+}
+
+fn folder(name: &str) -> Item {
+    Item::Folder(Node { name: name.into(), executable: false, modified: (1, 0) })
+}
+
+fn link(name: &str, target: &str) -> Item {
+    Item::Link { name: name.into(), target: target.into() }
+}
+
+#[test]
+fn a_list_is_given_when_its_files_are_here_and_a_hostile_tree_leads_nowhere() {
+    let mut place = Place::new();
+    place.copies(1);
+    let paste = place.pastes();
+    place.gives(
+        "file:///home/user/letter\r\nhttps://x.org/\r\nfile:///home/user/docs\r\nfile:///etc/passwd\r\n",
+    );
+    let (paths, mut stream) = place.asked();
+    assert_eq!(paths, ["/home/user/letter", "/home/user/docs", "/etc/passwd"]);
+    let items = [
+        vec![Item::Found { files: 9, bytes: 8 }, Item::Chosen(0)],
+        file("letter", b"dear"),
+        vec![
+            Item::Chosen(1),
+            folder("docs"),
+            link("passwd", "/etc/passwd"),
+            link("up", "../../.."),
+            link("in", "a b"),
+        ],
+        file("a b", b"text"),
+        vec![Item::Close, Item::Chosen(2), Item::Left(Left::Special), Item::Done],
+    ];
+    send(&mut stream, &bytes(&items.concat()));
+    let copied = place.copied();
+    let list = paste.ended();
+    let at = copied.display();
+    assert_eq!(list, format!("file://{at}/1/letter\r\nhttps://x.org/\r\nfile://{at}/1/docs\r\n"));
+    assert_eq!(fs::read(copied.join("1/letter")).unwrap(), b"dear");
+    assert_eq!(fs::read(copied.join("1/docs/in")).unwrap(), b"text");
+    assert!(
+        ["passwd", "up"].iter().all(|name| fs::symlink_metadata(copied.join("1/docs").join(name)).is_err())
+    );
+    // The user is told of what is missing.
+    place.xvfb.find("Inlay");
+    // Another paste of the same list is served by the same copy; what was copied anew is not.
+    let paste = place.pastes();
+    place.gives(
+        "file:///home/user/letter\r\nhttps://x.org/\r\nfile:///home/user/docs\r\nfile:///etc/passwd\r\n",
+    );
+    assert_eq!(paste.ended(), list);
+    assert_eq!(place.agent.has(|event| matches!(event, Event::CopyOut { .. })), 0);
+    place.copies(2);
+    let paste = place.pastes();
+    place.gives("file:///home/user/letter\r\n");
+    let (_, mut stream) = place.asked();
+    send(&mut stream, &bytes(&[vec![Item::Chosen(0)], file("letter", b"new"), vec![Item::Done]].concat()));
+    assert_eq!(paste.ended(), format!("file://{at}/2/letter\r\n"));
+    assert_eq!(fs::read(copied.join("2/letter")).unwrap(), b"new");
+}
+
+#[test]
+fn a_copy_that_is_cancelled_breaks_off_or_is_forbidden_ends_in_an_empty_paste() {
+    let mut place = Place::new();
+    // So large that it cannot come at once.
+    let begin = |place: &mut Place, serial| {
+        place.copies(serial);
+        let paste = place.pastes();
+        place.gives("file:///large\r\n");
+        let (_, mut stream) = place.asked();
+        let begun =
+            [vec![Item::Found { files: 1, bytes: 1 << 20 }, Item::Chosen(0)], file("large", &[7; 60_000])];
+        let begun = begun.concat();
+        pour(&mut stream, &bytes(&begun[..begun.len() - 1]));
+        eventually("what came so far", || {
+            fs::metadata(place.copied().join("1.part/large")).ok().filter(|found| found.len() == 60_000)
+        });
+        (paste, stream)
+    };
+    let closed = |stream: &mut Connection| {
+        let end = stream.wait_message::<Chunk>(Some(SOON));
+        assert!(end.is_err(), "{end:?}");
+    };
+    // A window says how far it is, and takes a "Cancel".
+    let (paste, mut stream) = begin(&mut place, 1);
+    let window = place.xvfb.find("Inlay");
+    place.agent.listen(Duration::from_millis(700));
+    let area = place.xvfb.area(&window);
+    let (x, y) = (area.x + area.width.cast_signed() - 40, area.y + area.height.cast_signed() - 30);
+    place.xvfb.xdotool(&["mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
+    assert_eq!(paste.ended(), "");
+    closed(&mut stream);
+    eventually("the window's end", || place.xvfb.is_gone("Inlay").then_some(()));
+    assert_eq!(place.names(), [""; 0]);
+    // Not permitted any more.
+    let (paste, mut stream) = begin(&mut place, 2);
+    place.permits(Verdict::Never);
+    assert_eq!(paste.ended(), "");
+    closed(&mut stream);
+    assert_eq!(place.names(), [""; 0]);
+    // Never: nothing is asked for.
+    place.agent.events.clear();
+    assert_eq!(place.pastes().ended(), "");
+    place.agent.listen(Duration::from_millis(300));
+    assert_eq!(place.agent.has(|event| matches!(event, Event::Fetch { .. } | Event::CopyOut { .. })), 0);
+    place.permits(Verdict::Always);
+    // The guest breaks off, which the user is told.
+    let (paste, stream) = begin(&mut place, 3);
+    drop(stream);
+    assert_eq!(paste.ended(), "");
+    place.xvfb.find("Inlay");
+    assert_eq!(place.names(), [""; 0]);
+    assert!(Path::new("/proc").join(place.agent.process_id().to_string()).exists());
+}
