@@ -78,6 +78,12 @@ fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
     machine.ok(&["run", name, "foot", "--title=after the pause"]);
     xvfb.find("after the pause");
     assert_eq!(machine.listed()["state"], "running");
+    // Its windows are in one window, and on the desktop again.
+    machine.ok(&["window", name, "--together"]);
+    xvfb.find("Apps");
+    assert!(xvfb.is_gone("after the pause"));
+    machine.ok(&["window", name, "--apart"]);
+    xvfb.find("after the pause");
     machine.stop();
     // While it is off they are there all the same, and start it with a click.
     assert!(entries(&machine).contains(&"foot.desktop".to_owned()));

@@ -21,7 +21,6 @@ use super::exchange::Exchange;
 use super::gate::Gate;
 use super::heap::{self, Heap};
 use super::memory::GuestMemory;
-use super::presenter::desk::Wish;
 use super::presenter::{HostEvent, Presenter};
 use super::render::Renderer;
 use super::screen::Screen as GuestScreen;
@@ -494,7 +493,7 @@ impl Loop {
     fn show_together(&mut self) {
         if let Some(desk) = self.presenter.desk_mut() {
             desk.turn(self.interval, &mut self.renderer);
-            if desk.wish() == Some(Wish::Apart) {
+            if desk.wants_apart() {
                 self.put_together(false, false);
             }
         }

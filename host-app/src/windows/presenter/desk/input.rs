@@ -9,7 +9,7 @@ use inlay_protocol::input::{InputEvent, Modifiers};
 use inlay_protocol::selection::Actions;
 
 use super::stack::{Button, Spot};
-use super::{Desk, WINDOW, Wish};
+use super::{Desk, WINDOW};
 use crate::windows::own_key::{Kept, OwnKey};
 use crate::windows::presenter::image::Image;
 use crate::windows::presenter::{Dragged, HostEvent};
@@ -313,7 +313,7 @@ impl Desk {
             }
             Spot::Entry(id) if self.hands.active == Some(id) => self.set_minimized(id, true),
             Spot::Entry(id) => self.activate(id),
-            Spot::Apart => self.wish = Some(Wish::Apart),
+            Spot::Apart => self.apart = true,
             Spot::Panel | Spot::Nothing => {}
         }
     }
@@ -440,7 +440,7 @@ impl Desk {
                 }
                 self.pass(event);
             }
-            Kept::Pressed(KEY_S) => self.wish = Some(Wish::Apart),
+            Kept::Pressed(KEY_S) => self.apart = true,
             Kept::Pressed(KEY_F) => {
                 let whole = self.host.as_ref().is_some_and(|host| host.states.contains(States::FULLSCREEN));
                 self.desktop.act(WINDOW, if whole { Act::Unfullscreen } else { Act::Fullscreen });

@@ -52,13 +52,6 @@ const PART: u32 = 85;
 /// Places that are remembered of windows for the next time.
 const REMEMBERED: usize = 512;
 
-/// What the user wants of the windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// To have them apart.
-    Apart,
-}
-
 /// The one window on the desktop.
 #[derive(Debug, Default)]
 struct Host {
@@ -97,7 +90,8 @@ pub struct Desk {
     hands: Hands,
     drawing: Drawing,
     events: Vec<HostEvent>,
-    wish: Option<Wish>,
+    /// The user wants windows apart.
+    apart: bool,
 }
 
 impl Desk {
@@ -118,7 +112,7 @@ impl Desk {
             hands: Hands::default(),
             drawing: Drawing::default(),
             events: Vec::new(),
-            wish: None,
+            apart: false,
         }
     }
 
@@ -168,12 +162,12 @@ impl Desk {
         self.hands = Hands::default();
         self.drawing = Drawing::default();
         self.events.push(HostEvent::Outputs);
-        self.wish = None;
+        self.apart = false;
     }
 
-    /// What the user wants; told once.
-    pub fn wish(&mut self) -> Option<Wish> {
-        self.wish.take()
+    /// Whether the user wants windows apart; told once.
+    pub fn wants_apart(&mut self) -> bool {
+        std::mem::take(&mut self.apart)
     }
 
     /// The one window's title without the machine, its class and the size of its content; while it is open.
@@ -345,7 +339,7 @@ impl Desk {
             }
             HostEvent::Exposed { window: WINDOW } => self.touch(),
             HostEvent::Close { window: WINDOW } | HostEvent::Destroyed { window: WINDOW } => {
-                self.wish = Some(Wish::Apart);
+                self.apart = true;
             }
             HostEvent::Shown { window: WINDOW, .. } => self.follow_size(),
             HostEvent::Outputs => {
@@ -428,7 +422,7 @@ impl Desk {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!("windows cannot be shown together: {error:#}");
-                self.wish = Some(Wish::Apart);
+                self.apart = true;
             }
         }
     }
