@@ -292,7 +292,7 @@ mod tests {
         file.write_all_at(&bytes, 0).unwrap();
         file.write_all_at(b"end", 64 << 20).unwrap();
         file.set_len(96 << 20).unwrap();
-        let sent = items(&[path.clone()]);
+        let sent = items(std::slice::from_ref(&path));
         let (mut data, mut length) = (0, 0);
         for item in &sent {
             match item {

@@ -367,7 +367,7 @@ fn lists_of_files(machine: &Machine, folder: &Path, host: &dyn Fn(&[&str]) -> Co
         copied.starts_with(machine.copied().to_str().unwrap()) && copied.ends_with("/hostname"),
         "{copied}"
     );
-    assert_eq!(std::fs::read_to_string(copied).unwrap().trim(), machine.name);
+    assert_eq!(std::fs::read_to_string(copied).unwrap(), machine.guest("cat /etc/hostname"));
     machine.ok(&["share", "remove", &machine.name, "some"]);
 }
 
