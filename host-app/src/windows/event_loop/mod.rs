@@ -474,10 +474,14 @@ impl Loop {
         }
     }
 
-    /// Has all windows of apps in one window, or each in its own again. No app hears of it.
-    fn put_together(&mut self, on: bool, fullscreen: bool) {
+    /// Has all windows of apps in one window, or each in its own again; no app hears of it. `false` while the user is asked whether
+    /// something may cross: that question lies above a window, which is to stay where it is.
+    fn put_together(&mut self, on: bool, fullscreen: bool) -> bool {
         if self.presenter.desk().is_none_or(|desk| desk.is_on() == on) {
-            return;
+            return true;
+        }
+        if self.dialogs.asks_permission() {
+            return false;
         }
         self.with_session(|session, tools| session.move_out(tools));
         match self.presenter.desk_mut() {
@@ -487,6 +491,7 @@ impl Loop {
         }
         self.read_interval();
         self.with_session(|session, tools| session.move_in(tools));
+        true
     }
 
     /// The window that has all others in it.

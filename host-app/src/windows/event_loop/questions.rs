@@ -65,8 +65,12 @@ impl Loop {
                     asker.connection.queue(&ApiReply::Done)?;
                 }
                 ApiRequest::Together { on, fullscreen } => {
-                    self.put_together(on, fullscreen);
-                    asker.connection.queue(&ApiReply::Done)?;
+                    let reply = if self.put_together(on, fullscreen) {
+                        ApiReply::Done
+                    } else {
+                        ApiReply::Failed("a question waits for an answer, in a window on the desktop".into())
+                    };
+                    asker.connection.queue(&reply)?;
                 }
                 ApiRequest::Uploads => {
                     let uploads = self.session.as_ref().map(|s| s.uploads.all()).unwrap_or_default();
