@@ -108,6 +108,52 @@ esac
     assert!(boots.iter().all(|line| line.trim_end().ends_with("with 2 processors")), "{serial}");
 }
 
+#[test]
+fn time_stands_still_while_the_guest_does() {
+    if nested::elsewhere("time_stands_still_while_the_guest_does") {
+        return;
+    }
+    let init = "
+exec 3<> /dev/hvc0
+stty -F /dev/hvc0 raw -echo
+echo console >&3
+while read -r line <&3; do
+	echo \"$(cut -d ' ' -f 1 /proc/uptime) $(dmesg | grep -c -i 'lockup\\|stall') $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\" >&3
+done
+";
+    let files = Files::new(false, &["virtio_pci", "virtio_console"], init);
+    let (console, terminal) = UnixStream::pair().unwrap();
+    let output = console.try_clone().unwrap();
+    let devices: Vec<Box<dyn Device>> = vec![Box::new(Console::new(console.into(), output.into()).unwrap())];
+    let vmm = Vmm::start(&files.config(), devices, None).unwrap();
+    terminal.set_read_timeout(Some(TIME)).unwrap();
+    let mut typed = terminal.try_clone().unwrap();
+    let mut lines = BufReader::new(terminal).lines();
+    // What is typed before somebody reads is lost.
+    assert_eq!(lines.next().unwrap().unwrap(), "console", "{}", files.serial());
+    let mut ask = || {
+        typed.write_all(b"how late is it\n").unwrap();
+        match lines.next() {
+            Some(Ok(line)) => line,
+            other => panic!("{other:?}: {}", files.serial()),
+        }
+    };
+    let uptime = |line: &str| line.split(' ').next().unwrap().parse::<f64>().unwrap();
+    let before = ask();
+    let begun = std::time::Instant::now();
+    let answered = ask();
+    let one = begun.elapsed();
+    vmm.pause().unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+    vmm.resume().unwrap();
+    let after = ask();
+    println!("{before}; {answered} after {one:?}; after a pause of 60 s {after}");
+    assert!(uptime(&after) - uptime(&answered) < 30.0, "it ran on: {answered}, {after}");
+    assert_eq!(after.split(' ').nth(1), Some("0"), "a watchdog barked: {}", files.serial());
+    vmm.quit();
+    assert_eq!(vmm.wait_timeout(TIME), Some(Exit::Asked));
+}
+
 /// Guest memory, as the engine tells of it.
 #[derive(Clone, Default)]
 struct Ram(Arc<Mutex<Option<RamRegion>>>);

@@ -27,7 +27,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::Kvm;
 use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::{GuestMemory as _, GuestMemoryRegion as _};
@@ -314,7 +314,20 @@ struct Board {
     processors: Processors,
     root: Arc<Root>,
     button: vmm_sys_util::eventfd::EventFd,
-    _vm: Arc<kvm_ioctls::VmFd>,
+    vm: Arc<kvm_ioctls::VmFd>,
+    /// What its clock said when it was paused.
+    clock: Option<kvm_clock_data>,
+}
+
+impl Board {
+    /// The clock that KVM gives the guest stood as well.
+    fn clock_goes_on(&mut self) {
+        let Some(clock) = self.clock.take() else { return };
+        let clock = kvm_clock_data { clock: clock.clock, ..kvm_clock_data::default() };
+        if let Err(error) = self.vm.set_clock(&clock) {
+            tracing::warn!(%error, "the guest's clock ran on during the pause");
+        }
+    }
 }
 
 impl Machine {
@@ -380,7 +393,7 @@ impl Machine {
         }
         let processors = Processors::start(vcpus, &bus)?;
         processors.go();
-        Ok(Board { processors, root, button, _vm: vm })
+        Ok(Board { processors, root, button, vm, clock: None })
     }
 
     /// Holds the machine until it ends.
@@ -414,10 +427,12 @@ impl Machine {
                 Event::Pause(done) => {
                     board.processors.stand();
                     board.root.functions().iter().for_each(|function| function.pause(true));
+                    board.clock = board.vm.get_clock().ok();
                     let _ = done.send(());
                 }
                 Event::Resume(done) => {
                     board.root.functions().iter().for_each(|function| function.pause(false));
+                    board.clock_goes_on();
                     board.processors.go();
                     let _ = done.send(());
                 }
@@ -431,7 +446,7 @@ impl Machine {
 
     /// Stops everything and takes the devices off the bus.
     fn take_apart(&mut self, board: Board) {
-        let Board { processors, root, button, _vm } = board;
+        let Board { processors, root, button, vm: _vm, clock: _ } = board;
         drop(processors);
         self.parts = root.functions().iter().filter_map(|function| function.take_apart()).collect();
         drop((root, button));

@@ -7,7 +7,7 @@ use std::os::unix::thread::JoinHandleExt as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use kvm_bindings::KVMIO;
+use kvm_bindings::{KVMIO, Msrs, kvm_msr_entry};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
@@ -47,10 +47,12 @@ impl Gate {
         Arc::new(Self { state: Mutex::new((Wish::Stand, 0)), changed: Condvar::new() })
     }
 
-    /// Waits while processors are to stand; false when they are to end.
-    fn pass(&self) -> bool {
+    /// Waits while processors are to stand; false when they are to end. The counter of a processor that stands does so as well.
+    fn pass(&self, counter: &mut Counter, vcpu: &VcpuFd) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.0 == Wish::Stand {
+        let stood = state.0 == Wish::Stand;
+        if stood {
+            counter.stop(vcpu);
             state.1 += 1;
             self.changed.notify_all();
             while state.0 == Wish::Stand {
@@ -58,6 +60,10 @@ impl Gate {
             }
             state.1 -= 1;
         }
+        if stood {
+            counter.go_on(vcpu);
+        }
+        counter.began = true;
         state.0 == Wish::Run
     }
 
@@ -200,12 +206,49 @@ fn consume() {
     }
 }
 
+/// A processor's time stamp counter. It runs with the host's, so that a guest that was paused would find its timers run out and its
+/// watchdogs bark.
+#[derive(Debug, Default)]
+struct Counter {
+    /// It has run.
+    began: bool,
+    /// What it said when the processor stopped.
+    stopped: Option<u64>,
+}
+
+impl Counter {
+    /// `IA32_TIME_STAMP_COUNTER`.
+    const MSR: u32 = 0x10;
+
+    fn registers(value: u64) -> Option<Msrs> {
+        let entry = kvm_msr_entry { index: Self::MSR, data: value, ..kvm_msr_entry::default() };
+        Msrs::from_entries(&[entry]).ok()
+    }
+
+    fn stop(&mut self, vcpu: &VcpuFd) {
+        let Some(mut registers) = Self::registers(0).filter(|_| self.began) else { return };
+        self.stopped = match vcpu.get_msrs(&mut registers) {
+            Ok(1) => registers.as_slice().first().map(|entry| entry.data),
+            _ => None,
+        };
+    }
+
+    /// All processors do so at about the same time: KVM keeps counters equal that are set so.
+    fn go_on(&mut self, vcpu: &VcpuFd) {
+        let Some(registers) = self.stopped.take().and_then(Self::registers) else { return };
+        if !matches!(vcpu.set_msrs(&registers), Ok(1)) {
+            tracing::warn!("a processor's counter ran on during the pause");
+        }
+    }
+}
+
 fn run(mut vcpu: VcpuFd, gate: &Gate, bus: &Bus) {
     if let Err(error) = block().and_then(|()| let_in(&vcpu)) {
         return bus.tell(Event::Failed(format!("a processor cannot be interrupted: {error}")));
     }
     confine::here(confine::Thread::Processor);
-    while gate.pass() {
+    let mut counter = Counter::default();
+    while gate.pass(&mut counter, &vcpu) {
         let failed = match vcpu.run() {
             Ok(VcpuExit::IoIn(port, out)) => {
                 bus.read_port(port, out);
