@@ -459,7 +459,11 @@ fn terminals_mark_and_paste_with_the_mouse() {
         });
         // What is marked on the host is pasted by the middle button.
         let _owner = place.host.copies(TEXT, &place.file("marked", b"from the host"), true);
-        side.finds(if name == "xterm" { "UTF8_STRING" } else { TEXT }, true);
+        // Until then the terminal itself has what was marked, as the same types.
+        let kind = if name == "xterm" { "UTF8_STRING" } else { TEXT };
+        eventually("what was marked on the host", || {
+            (side.pastes(kind, true) == b"from the host").then_some(())
+        });
         xvfb.xdotool(&["mousemove", "--window", &window, "60", "60", "click", "2"]);
         std::thread::sleep(Duration::from_millis(500));
         xvfb.xdotool(&["key", "Return"]);
