@@ -94,13 +94,13 @@ fn a_guest_without_agent_is_logged_into_and_its_consoles_are_switched() {
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F1"]);
     within(soon() * 5, "the first console", || is_painted(&machine, RED).then_some(()));
 
-    // The menu: its third button from the right is Ctrl-Alt-F2.
+    // The menu: its fourth button from the right is Ctrl-Alt-F2.
     xvfb.xdotool(&["key", "Control_R"]);
     let menu = xvfb.find("Inlay");
     // No window takes input before it can have been seen.
     std::thread::sleep(Duration::from_secs(1));
     let area = xvfb.area(&menu);
-    let at = [area.width - 230, area.height - 30].map(|place| place.to_string());
+    let at = [area.width - 290, area.height - 30].map(|place| place.to_string());
     xvfb.xdotool(&["mousemove", "--window", &menu, &at[0], &at[1], "click", "1"]);
     within(soon() * 5, "the second console", || is_painted(&machine, BLUE).then_some(()));
 
