@@ -1,3 +1,5 @@
+//! The desk without a desktop: events in, places and events out.
+
 use super::*;
 use crate::windows::presenter::headless::Headless;
 use crate::windows::window;
