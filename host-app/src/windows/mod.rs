@@ -89,14 +89,14 @@ pub struct Options {
 /// # Errors
 /// When there is no display, no graphics driver, or a socket cannot be made; when the display goes away.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let (presenter, renderer) = desktop(options.screen)?;
+    let (presenter, display) = desktop(options.screen)?;
     let border = options.border.map(Border::new);
     let desk: Box<dyn Presenter> = Box::new(Desk::new(presenter, &options.name, border));
     let presenter = match border {
         Some(border) => Box::new(Framed::new(desk, border)),
         None => desk,
     };
-    event_loop::Loop::new(options, presenter, renderer)?.run()
+    event_loop::Loop::new(options, presenter, display)?.run()
 }
 
 /// Says something in a window, until the user has closed it: for a command that nobody sees otherwise.
@@ -104,11 +104,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 /// # Errors
 /// There is no display.
 pub fn notice(text: &str) -> anyhow::Result<()> {
-    let (mut presenter, mut renderer) = desktop(Screen::Auto)?;
+    let (mut presenter, _) = desktop(Screen::Auto)?;
     let mut dialogs = dialogs::Dialogs::default();
     dialogs.say(text);
     loop {
-        dialogs.turn(presenter.as_mut(), &mut renderer);
+        dialogs.turn(presenter.as_mut());
         if dialogs.is_empty() {
             return Ok(());
         }
@@ -129,26 +129,25 @@ pub fn notice(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A desktop to show windows on, and the device that draws them.
-fn desktop(screen: Screen) -> anyhow::Result<(Box<dyn Presenter>, render::Renderer)> {
+/// A desktop to show windows on, and its display, for a device that draws them.
+fn desktop(screen: Screen) -> anyhow::Result<(Box<dyn Presenter>, render::DisplayHandle)> {
     Ok(match screen {
-        Screen::Headless => (Box::new(Headless::default()), render::Renderer::new(None)?),
+        Screen::Headless => (Box::new(Headless::default()), None),
         Screen::Wayland => wayland()?,
         Screen::Auto if is_set("WAYLAND_DISPLAY") => wayland()?,
         Screen::Auto | Screen::X11 => {
             no_display_hint()?;
-            let mut x11 = X11::connect().context("no windows can be opened")?;
-            let renderer = render::Renderer::new(Some(x11.display()))?;
-            x11.allow_alpha(&renderer)?;
-            (Box::new(Scaled::new(Box::new(x11))), renderer)
+            let x11 = X11::connect().context("no windows can be opened")?;
+            let display = x11.display();
+            (Box::new(Scaled::new(Box::new(x11))), Some(display))
         }
     })
 }
 
-fn wayland() -> anyhow::Result<(Box<dyn Presenter>, render::Renderer)> {
+fn wayland() -> anyhow::Result<(Box<dyn Presenter>, render::DisplayHandle)> {
     let wayland = Wayland::connect().context("no windows can be opened")?;
-    let renderer = render::Renderer::new(Some(wayland.display()))?;
-    Ok((Box::new(wayland), renderer))
+    let display = wayland.display();
+    Ok((Box::new(wayland), Some(display)))
 }
 
 fn is_set(name: &str) -> bool {

@@ -1,19 +1,18 @@
-//! Windows of the host's own: one says a thing and goes when it is closed, another asks. egui draws them on the device that draws
-//! guest windows; no guest can draw, cover the text of, or click them.
+//! Windows of the host's own: one says a thing and goes when it is closed, another asks. The processor draws them, so they are there
+//! before a graphics device is; no guest can draw, cover the text of, or click them.
 
 mod page;
 
 use std::time::{Duration, Instant};
 
-use inlay_protocol::display::{ContentType, Decoration, States, SurfaceId, WindowKind};
+use inlay_protocol::display::{ContentType, Decoration, SurfaceId, WindowKind};
 use inlay_protocol::geometry::Size;
 use inlay_protocol::input::InputEvent;
 
 use super::gate::Answer;
 use super::paint::{Page, Painter};
 use super::presenter::desk;
-use super::presenter::{Dragged, Ended, HostEvent, Look, Presenter, open_own};
-use super::render::{Drawn, Renderer, Target};
+use super::presenter::{Dragged, Ended, HostEvent, Look, Pixels, Presenter, open_plain};
 use super::screen;
 use super::window::Told;
 use crate::files::copies::Shown;
@@ -112,7 +111,7 @@ struct Dialog {
     size: Size,
     told: Told,
     opened: Option<Instant>,
-    target: Option<Target>,
+    target: Option<Box<dyn Pixels>>,
     events: Vec<egui::Event>,
     pointer: egui::Pos2,
     dirty: bool,
@@ -126,7 +125,7 @@ struct Dialog {
 #[derive(Debug, Default)]
 pub struct Dialogs {
     dialogs: Vec<Dialog>,
-    painter: Option<Painter>,
+    painter: Painter,
     opened: u32,
     pointed: Option<SurfaceId>,
     focused: Option<SurfaceId>,
@@ -410,13 +409,12 @@ impl Dialogs {
     }
 
     /// Opens what is new, draws what changed and closes what is over; the user's answers.
-    pub fn turn(&mut self, presenter: &mut dyn Presenter, renderer: &mut Renderer) -> Vec<HostEvent> {
+    pub fn turn(&mut self, presenter: &mut dyn Presenter) -> Vec<HostEvent> {
         let mut answers = Vec::new();
         for dialog in &mut self.dialogs {
-            dialog.open(presenter, renderer);
+            dialog.open(presenter);
             if dialog.target.is_some() && !dialog.waits && (dialog.dirty || !dialog.events.is_empty()) {
-                let painter = self.painter.get_or_insert_with(|| Painter::new(renderer));
-                dialog.draw(painter, presenter, renderer);
+                dialog.draw(&mut self.painter, presenter);
             }
             answers.extend(dialog.ends.and_then(|choice| dialog.about.answer(choice)));
             if let (Some(_), About::Copying(number)) = (dialog.ends, dialog.about) {
@@ -469,12 +467,12 @@ impl Dialog {
         }
     }
 
-    fn open(&mut self, presenter: &mut dyn Presenter, renderer: &Renderer) {
+    fn open(&mut self, presenter: &mut dyn Presenter) {
         if self.target.is_some() || self.ends.is_some() {
             return;
         }
-        let (look, wanted) = (self.look(), (self.size, States::default()));
-        match open_own(presenter, renderer, self.id, &mut self.told, &look, wanted) {
+        let look = self.look();
+        match open_plain(presenter, self.id, &mut self.told, &look, self.size) {
             Ok(Some(target)) => {
                 self.target = Some(target);
                 self.opened = Some(Instant::now());
@@ -501,7 +499,7 @@ impl Dialog {
         self.events.push(egui::Event::PointerButton { pos, button, pressed, modifiers });
     }
 
-    fn draw(&mut self, painter: &mut Painter, presenter: &mut dyn Presenter, renderer: &mut Renderer) {
+    fn draw(&mut self, painter: &mut Painter, presenter: &mut dyn Presenter) {
         let Some(pixels) = presenter.begin_frame(self.id, self.size, true) else { return };
         let choices = self.about.choices();
         let scale = presenter.scale(self.id) as f32 / 120.0;
@@ -513,11 +511,12 @@ impl Dialog {
         });
         self.ends = self.ends.or(clicked);
         let Some(target) = &mut self.target else { return };
-        let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
-            painter.paint(frame, pixels, scale, device, queue, encoder, view);
-        });
-        self.dirty = drawn == Drawn::Later;
-        let ended = if self.dirty { Ended::Failed } else { Ended::Presented };
+        let shown = target.show(pixels, &painter.paint(frame, pixels, scale));
+        if let Err(error) = &shown {
+            tracing::warn!("a window of the host's own cannot be drawn: {error:#}");
+        }
+        self.dirty = false;
+        let ended = if shown.is_ok() { Ended::Presented } else { Ended::Failed };
         self.waits = presenter.end_frame(self.id, ended);
     }
 }
@@ -533,17 +532,15 @@ mod tests {
     struct Bench {
         dialogs: Dialogs,
         presenter: Headless,
-        renderer: Renderer,
     }
 
     impl Bench {
         fn new() -> Self {
-            let renderer = Renderer::new(None).unwrap();
-            Self { dialogs: Dialogs::default(), presenter: Headless::default(), renderer }
+            Self { dialogs: Dialogs::default(), presenter: Headless::default() }
         }
 
         fn turn(&mut self) -> Vec<HostEvent> {
-            self.dialogs.turn(&mut self.presenter, &mut self.renderer)
+            self.dialogs.turn(&mut self.presenter)
         }
 
         fn input(&mut self, input: InputEvent) -> Option<HostEvent> {

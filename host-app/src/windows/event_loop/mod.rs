@@ -1,5 +1,6 @@
 //! The window loop: one `poll` over everything, one tick at a time.
 
+mod graphics;
 mod questions;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,11 +23,12 @@ use super::gate::Gate;
 use super::heap::{self, Heap};
 use super::memory::GuestMemory;
 use super::presenter::{HostEvent, Presenter};
-use super::render::Renderer;
+use super::render::{DisplayHandle, Renderer};
 use super::screen::Screen as GuestScreen;
 use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
 use crate::apps::WindowIcons;
+use graphics::Graphics;
 use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
@@ -64,7 +66,7 @@ pub struct Loop {
     told_windows: Option<u32>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
-    renderer: Renderer,
+    graphics: Graphics,
     dialogs: Dialogs,
     exchange: Exchange,
     last_tick: Instant,
@@ -82,7 +84,12 @@ impl Loop {
     ///
     /// # Errors
     /// When a socket cannot be made or the machine process cannot be reached.
-    pub fn new(options: &Options, presenter: Box<dyn Presenter>, renderer: Renderer) -> anyhow::Result<Self> {
+    pub fn new(
+        options: &Options,
+        presenter: Box<dyn Presenter>,
+        display: DisplayHandle,
+    ) -> anyhow::Result<Self> {
+        let graphics = Graphics::open(display)?;
         let machine = match &options.memory_socket {
             None => None,
             Some(path) => {
@@ -105,7 +112,7 @@ impl Loop {
             told_windows: None,
             memory: GuestMemory::default(),
             presenter,
-            renderer,
+            graphics,
             dialogs: Dialogs::default(),
             exchange: Exchange::new(
                 &options.name,
@@ -155,7 +162,9 @@ impl Loop {
                 self.end_session(None);
                 return Ok(());
             }
-            self.strangers_speak();
+            if self.graphics.get()?.is_some() {
+                self.strangers_speak();
+            }
             // First, so that what was copied since is known before anything is pasted.
             self.exchange();
             self.agent_speaks();
@@ -167,7 +176,7 @@ impl Loop {
             let open = open + usize::from(self.screen.is_open());
             self.tell_windows(open);
             if self.heap.windows(open, Instant::now()) {
-                self.renderer.give_back();
+                self.graphics.renderer().into_iter().for_each(Renderer::give_back);
                 heap::give_back();
             }
             self.with_session(|session, tools| {
@@ -188,6 +197,7 @@ impl Loop {
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.display_listener.as_fd(), readable), (self.api_listener.as_fd(), readable)];
         fds.extend(self.presenter.fd().map(|fd| (fd, readable)));
+        fds.extend(self.graphics.fd().map(|fd| (fd, readable)));
         fds.extend(self.machine.as_ref().map(|c| (c.fd(), flags(c))));
         fds.extend(self.session.as_ref().map(|s| (s.connection().fd(), flags(s.connection()))));
         fds.extend(self.strangers.iter().map(|s| (s.connection.fd(), flags(&s.connection))));
@@ -343,7 +353,7 @@ impl Loop {
     fn end_session(&mut self, error: Option<&SessionError>) {
         let Some(session) = self.session.take() else { return };
         self.received_before += session.connection().received();
-        let closed = session.end(&mut self.tools());
+        let closed = self.tools().map_or(0, |mut tools| session.end(&mut tools));
         self.exchange.agent_gone(self.presenter.as_mut());
         self.dialogs.permit_no_more();
         if self.ending {
@@ -363,22 +373,23 @@ impl Loop {
     /// Runs something with the session; ends it when that fails.
     fn with_session(&mut self, act: impl FnOnce(&mut Session, &mut Tools<'_>) -> Result<(), SessionError>) {
         let Some(mut session) = self.session.take() else { return };
-        let result = act(&mut session, &mut self.tools());
+        let result = self.tools().map_or(Ok(()), |mut tools| act(&mut session, &mut tools));
         self.session = Some(session);
         if let Err(error) = result {
             self.end_session(Some(&error));
         }
     }
 
-    fn tools(&mut self) -> Tools<'_> {
-        Tools {
+    /// There are none before there is a graphics device, and no session.
+    fn tools(&mut self) -> Option<Tools<'_>> {
+        Some(Tools {
+            renderer: self.graphics.renderer()?,
             presenter: self.presenter.as_mut(),
-            renderer: &mut self.renderer,
             memory: &self.memory,
             dialogs: &mut self.dialogs,
             exchange: &mut self.exchange,
             icons: self.icons.as_mut(),
-        }
+        })
     }
 
     fn agent_speaks(&mut self) {
@@ -418,7 +429,7 @@ impl Loop {
 
     /// Follows the desktop's events; `false` when there were none.
     fn desktop_speaks(&mut self) -> anyhow::Result<bool> {
-        for answer in self.dialogs.turn(self.presenter.as_mut(), &mut self.renderer) {
+        for answer in self.dialogs.turn(self.presenter.as_mut()) {
             let Some(answer) = self.screen.take(answer) else { continue };
             self.with_session(|session, tools| session.host_event(answer, tools));
         }
@@ -450,7 +461,8 @@ impl Loop {
 
     /// The guest's screen: draws it, and tells the machine process what the user does there.
     fn show_screen(&mut self) {
-        let (presenter, renderer) = (self.presenter.as_mut(), &mut self.renderer);
+        let Some(renderer) = self.graphics.renderer() else { return };
+        let presenter = self.presenter.as_mut();
         self.screen.turn(self.interval, &self.memory, presenter, renderer, &mut self.dialogs);
         let wishes = self.screen.wishes();
         self.tell_machine(&wishes);
@@ -496,8 +508,8 @@ impl Loop {
 
     /// The window that has all others in it.
     fn show_together(&mut self) {
-        if let Some(desk) = self.presenter.desk_mut() {
-            desk.turn(self.interval, &mut self.renderer);
+        if let (Some(desk), Some(renderer)) = (self.presenter.desk_mut(), self.graphics.renderer()) {
+            desk.turn(self.interval, renderer);
             if desk.wants_apart() {
                 self.put_together(false, false);
             }

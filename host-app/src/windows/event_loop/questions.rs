@@ -131,20 +131,21 @@ impl Loop {
     }
 
     fn picture(&mut self, window: SurfaceId) -> anyhow::Result<(ApiReply, std::os::fd::OwnedFd)> {
+        let renderer = self.graphics.renderer().context("the graphics device is still being opened")?;
         if window == screen::WINDOW {
             let (_, _, size) = self.screen.info().context("there is no such window")?;
-            let quads = self.screen.quads(120, &mut self.renderer);
-            return Ok((ApiReply::Picture(size), api::memory_file(&self.renderer.picture(size, &quads)?)?));
+            let quads = self.screen.quads(120, renderer);
+            return Ok((ApiReply::Picture(size), api::memory_file(&renderer.picture(size, &quads)?)?));
         }
         if window == desk::WINDOW {
             let desk = self.presenter.desk_mut().context("there is no such window")?;
             let (_, _, size) = desk.info().context("there is no such window")?;
-            let quads = desk.quads(120, &mut self.renderer);
-            return Ok((ApiReply::Picture(size), api::memory_file(&self.renderer.picture(size, &quads)?)?));
+            let quads = desk.quads(120, renderer);
+            return Ok((ApiReply::Picture(size), api::memory_file(&renderer.picture(size, &quads)?)?));
         }
         let session = self.session.as_ref().context("there is no such window")?;
         let size = session.windows.get(&window).context("there is no such window")?.size;
-        let mut bytes = self.renderer.picture(size, &session.scene.quads(window, 120))?;
+        let mut bytes = renderer.picture(size, &session.scene.quads(window, 120))?;
         if let Some(outline) = session.outline(window) {
             window::cut_out(&mut bytes, size, &outline);
         }
@@ -154,7 +155,7 @@ impl Loop {
     fn counters(&self) -> Counters {
         let pixels = self.session.as_ref().map(Session::counters).unwrap_or_default();
         let received = self.session.as_ref().map_or(0, |s| s.connection().received());
-        let draw_cpu_ns = self.renderer.busy_ns();
+        let draw_cpu_ns = self.graphics.busy_ns();
         Counters {
             commits: pixels.commits,
             dropped: pixels.dropped,

@@ -9,7 +9,7 @@ mod list;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use inlay_protocol::display::{ContentType, Decoration, States, SurfaceId, WindowKind};
+use inlay_protocol::display::{ContentType, Decoration, SurfaceId, WindowKind};
 use inlay_protocol::geometry::Size;
 use inlay_protocol::input::InputEvent;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,8 +18,7 @@ use self::keys::{Keys, Typed};
 use self::list::List;
 use super::dialogs;
 use super::paint::{Page, Painter};
-use super::presenter::{Ended, HostEvent, Look, Presenter, open_own};
-use super::render::{Drawn, Renderer, Target};
+use super::presenter::{Ended, HostEvent, Look, Pixels, Presenter, open_plain};
 use super::window::Told;
 
 pub use self::list::Entry;
@@ -39,7 +38,7 @@ struct Launcher {
     keys: Keys,
     painter: Painter,
     told: Told,
-    target: Option<Target>,
+    target: Option<Box<dyn Pixels>>,
     size: Size,
     dirty: bool,
     waits: bool,
@@ -55,14 +54,14 @@ struct Launcher {
 /// # Errors
 /// There is no display, or it goes away.
 pub fn choose(entries: Vec<Entry>) -> anyhow::Result<Option<usize>> {
-    let (mut presenter, mut renderer) = super::desktop(super::Screen::Auto)?;
+    let (mut presenter, _) = super::desktop(super::Screen::Auto)?;
     let token =
         ["XDG_ACTIVATION_TOKEN", "DESKTOP_STARTUP_ID"].iter().find_map(|name| std::env::var(name).ok());
     presenter.expect_window(token);
-    let mut launcher = Launcher::new(List::new(entries), Painter::new(&renderer));
+    let mut launcher = Launcher::new(List::new(entries));
     launcher.keys.set_keymap(presenter.keyboard().as_ref());
     loop {
-        launcher.turn(presenter.as_mut(), &mut renderer)?;
+        launcher.turn(presenter.as_mut())?;
         if let Some(choice) = launcher.over {
             drop(launcher.target.take());
             presenter.close(WINDOW);
@@ -96,11 +95,11 @@ fn wait(presenter: &dyn Presenter, due: Option<Instant>) -> anyhow::Result<()> {
 }
 
 impl Launcher {
-    fn new(list: List, painter: Painter) -> Self {
+    fn new(list: List) -> Self {
         Self {
             list,
             keys: Keys::default(),
-            painter,
+            painter: Painter::default(),
             told: Told::default(),
             target: None,
             size: SIZE,
@@ -138,20 +137,19 @@ impl Launcher {
     }
 
     /// Opens the window, and draws it if something changed.
-    fn turn(&mut self, presenter: &mut dyn Presenter, renderer: &mut Renderer) -> anyhow::Result<()> {
+    fn turn(&mut self, presenter: &mut dyn Presenter) -> anyhow::Result<()> {
         if self.target.is_none() {
-            let wanted = (self.size, States::default());
-            self.target = open_own(presenter, renderer, WINDOW, &mut self.told, &Self::look(), wanted)?;
+            self.target = open_plain(presenter, WINDOW, &mut self.told, &Self::look(), self.size)?;
         }
         if self.is_due() {
-            self.draw(presenter, renderer);
+            self.draw(presenter)?;
         }
         Ok(())
     }
 
-    fn draw(&mut self, presenter: &mut dyn Presenter, renderer: &mut Renderer) {
-        let Some(pixels) = presenter.begin_frame(WINDOW, self.size, true) else { return };
-        let Some(target) = &mut self.target else { return };
+    fn draw(&mut self, presenter: &mut dyn Presenter) -> anyhow::Result<()> {
+        let Some(pixels) = presenter.begin_frame(WINDOW, self.size, true) else { return Ok(()) };
+        let Some(target) = &mut self.target else { return Ok(()) };
         let scale = presenter.scale(WINDOW) as f32 / 120.0;
         let page = Page { id: 0, size: self.size, scale };
         let list = &mut self.list;
@@ -159,16 +157,13 @@ impl Launcher {
         let laid = self.painter.lay_out(page, std::mem::take(&mut self.events), |ui| {
             clicked = list.show(ui).or(clicked);
         });
-        let painter = &mut self.painter;
-        let drawn = renderer.draw_with(target, pixels, |device, queue, encoder, view| {
-            painter.paint(laid, pixels, scale, device, queue, encoder, view);
-        });
-        self.dirty = drawn == Drawn::Later || self.list.wants_frame();
-        let ended = if drawn == Drawn::Later { Ended::Failed } else { Ended::Presented };
-        self.waits = presenter.end_frame(WINDOW, ended);
+        target.show(pixels, &self.painter.paint(laid, pixels, scale))?;
+        self.dirty = self.list.wants_frame();
+        self.waits = presenter.end_frame(WINDOW, Ended::Presented);
         if let Some(choice) = clicked {
             self.over = Some(Some(choice));
         }
+        Ok(())
     }
 
     fn take(&mut self, event: HostEvent, presenter: &mut dyn Presenter) {

@@ -13,7 +13,9 @@ use inlay_protocol::selection::Actions;
 
 use super::desk::Desk;
 use super::image::Image;
-use super::{Announce, Announced, Dragged, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{
+    Announce, Announced, Dragged, Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections,
+};
 use crate::windows::dialogs;
 use crate::windows::render::{Renderer, Target};
 
@@ -220,6 +222,11 @@ impl Presenter for Framed {
     ) -> anyhow::Result<Target> {
         let (look, size) = (self.outer_look(window, look), self.outer(window, size));
         self.desktop.open_toplevel(window, &look, size, states, renderer)
+    }
+
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        let (look, size) = (self.outer_look(window, look), self.outer(window, size));
+        self.desktop.open_plain(window, &look, size)
     }
 
     fn open_popup(

@@ -8,7 +8,7 @@ use inlay_protocol::display::{Act, Icon, Output, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 
 use super::image::Image;
-use super::{HostEvent, Keymap, Look, PopupLook, Presenter};
+use super::{HostEvent, Keymap, Look, Pixels, PopupLook, Presenter};
 use crate::windows::render::{Renderer, Target};
 
 const SCREEN: Rect = Rect::new(0, 0, 1920, 1080);
@@ -18,6 +18,16 @@ const SCREEN: Rect = Rect::new(0, 0, 1920, 1080);
 pub struct Headless {
     events: Vec<HostEvent>,
     outputs: [Output; 1],
+}
+
+/// A window of the host's own that nobody sees.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Pixels for Nowhere {
+    fn show(&mut self, _size: Size, _bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 impl Default for Headless {
@@ -62,6 +72,11 @@ impl Presenter for Headless {
         let size = if whole { SCREEN.size() } else { size };
         self.events.push(HostEvent::Configured { window, size, states });
         Ok(Target::None)
+    }
+
+    fn open_plain(&mut self, window: SurfaceId, _look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        self.events.push(HostEvent::Configured { window, size, states: States::default() });
+        Ok(Box::new(Nowhere))
     }
 
     fn open_popup(

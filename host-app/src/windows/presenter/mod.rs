@@ -373,6 +373,12 @@ pub trait Presenter: std::fmt::Debug {
         renderer: &Renderer,
     ) -> anyhow::Result<Target>;
 
+    /// Opens a toplevel of the host's own with a content of this size, which the processor draws.
+    ///
+    /// # Errors
+    /// When the display refuses.
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>>;
+
     /// Opens a popup's window.
     ///
     /// # Errors
@@ -454,7 +460,34 @@ pub trait Presenter: std::fmt::Debug {
     fn flush(&mut self);
 }
 
-/// Opens a window of the host's own once the desktop knows of it and has decided; nothing before that.
+/// A window that the processor draws. It must go before its window is closed.
+pub trait Pixels: std::fmt::Debug {
+    /// Shows a picture of this size in it: rows of blue, green, red, alpha.
+    ///
+    /// # Errors
+    /// When the display has no room for it, or is gone.
+    fn show(&mut self, size: Size, bytes: &[u8]) -> anyhow::Result<()>;
+}
+
+/// Whether a window of the host's own may be opened: the desktop knows of it and has decided. Announces it before that.
+pub fn may_open(
+    presenter: &mut dyn Presenter,
+    window: SurfaceId,
+    told: &mut Told,
+    look: &Look,
+    states: States,
+) -> bool {
+    if *told == Told::Nothing {
+        *told = match presenter.announce(window, Announce::Toplevel { look, states }) {
+            Announced::NotYet => Told::Nothing,
+            Announced::Waits => Told::Announced,
+            Announced::Free => Told::Decided,
+        };
+    }
+    *told == Told::Decided
+}
+
+/// Opens a window of the host's own once it may be; nothing before that.
 ///
 /// # Errors
 /// When the display refuses.
@@ -466,15 +499,21 @@ pub fn open_own(
     look: &Look,
     (size, states): (Size, States),
 ) -> anyhow::Result<Option<Target>> {
-    if *told == Told::Nothing {
-        *told = match presenter.announce(window, Announce::Toplevel { look, states }) {
-            Announced::NotYet => Told::Nothing,
-            Announced::Waits => Told::Announced,
-            Announced::Free => Told::Decided,
-        };
-    }
-    if *told != Told::Decided {
-        return Ok(None);
-    }
-    presenter.open_toplevel(window, look, size, states, renderer).map(Some)
+    let may = may_open(presenter, window, told, look, states);
+    may.then(|| presenter.open_toplevel(window, look, size, states, renderer)).transpose()
+}
+
+/// The same of one that the processor draws.
+///
+/// # Errors
+/// When the display refuses.
+pub fn open_plain(
+    presenter: &mut dyn Presenter,
+    window: SurfaceId,
+    told: &mut Told,
+    look: &Look,
+    size: Size,
+) -> anyhow::Result<Option<Box<dyn Pixels>>> {
+    let may = may_open(presenter, window, told, look, States::default());
+    may.then(|| presenter.open_plain(window, look, size)).transpose()
 }

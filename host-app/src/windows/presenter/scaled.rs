@@ -14,7 +14,7 @@ use inlay_protocol::scale::Scale;
 use inlay_protocol::selection::Actions;
 
 use super::image::{Image, resampled};
-use super::{Dragged, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{Dragged, Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 
 /// A window's pixels, and the states of a toplevel.
@@ -181,6 +181,12 @@ impl Presenter for Scaled {
         let (look, pixels) = (self.look(look), self.scale.size(size));
         self.windows.insert(window, Known { pixels, states: None });
         self.desktop.open_toplevel(window, &look, pixels, states, renderer)
+    }
+
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        let (look, pixels) = (self.look(look), self.scale.size(size));
+        self.windows.insert(window, Known { pixels, states: None });
+        self.desktop.open_plain(window, &look, pixels)
     }
 
     fn open_popup(

@@ -411,26 +411,6 @@ impl Renderer {
         self.present(target, size, |this, view, drawn| this.pass(view, drawn, quads))
     }
 
-    /// Draws a window that shows something else than quads.
-    pub fn draw_with(
-        &mut self,
-        target: &mut Target,
-        size: Size,
-        paint: impl FnOnce(&wgpu::Device, &wgpu::Queue, &mut wgpu::CommandEncoder, &wgpu::TextureView),
-    ) -> Drawn {
-        self.present(target, size, |this, view, _| {
-            let mut encoder = this.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            paint(&this.device, &this.queue, &mut encoder, view);
-            this.queue.submit([encoder.finish()]);
-        })
-    }
-
-    /// The device, for what draws by itself.
-    #[must_use]
-    pub fn device(&self) -> &wgpu::Device {
-        &self.device
-    }
-
     fn present(
         &self,
         target: &mut Target,
@@ -524,7 +504,8 @@ impl Renderer {
     }
 }
 
-type DisplayHandle = Option<Arc<dyn wgpu::wgt::WgpuHasDisplayHandle>>;
+/// The display that a device draws on, if there is one.
+pub type DisplayHandle = Option<Arc<dyn wgpu::wgt::WgpuHasDisplayHandle>>;
 
 /// The display handle as wgpu takes it, once for each attempt.
 #[derive(Debug)]

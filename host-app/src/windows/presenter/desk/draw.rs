@@ -10,7 +10,7 @@ use inlay_protocol::scale::Scale;
 
 use super::stack::{self, Button, Stack, Toplevel};
 use crate::windows::paint::{Page, Painter};
-use crate::windows::render::{Canvas, Quad, Renderer, Target, Texture};
+use crate::windows::render::{Canvas, Quad, Renderer, Texture};
 
 const BACKGROUND: [u8; 3] = [38, 42, 48];
 const PANEL: Color32 = Color32::from_rgb(24, 26, 30);
@@ -32,7 +32,8 @@ const PAGE: u32 = 0;
 #[derive(Debug)]
 struct Strip {
     shows: Shows,
-    canvas: Canvas,
+    /// Nothing when there is no room for it.
+    texture: Option<Texture>,
 }
 
 /// All that a strip depends on.
@@ -58,7 +59,7 @@ struct Entry {
 /// What is kept from one frame to the next.
 #[derive(Debug, Default)]
 pub(super) struct Drawing {
-    painter: Option<Painter>,
+    painter: Painter,
     background: Option<Texture>,
     titles: BTreeMap<SurfaceId, Strip>,
     panel: Option<Strip>,
@@ -146,11 +147,9 @@ impl Drawing {
         let entry = Entry { text, at: (0, width), active, faint: !active, icon: false };
         let shows = Shows { size, scale, entries: vec![entry] };
         if let Some(strip) = self.titles.get(&toplevel.id).filter(|strip| strip.shows == shows) {
-            return strip.canvas.texture();
+            return strip.texture.clone();
         }
-        let canvas = self.titles.remove(&toplevel.id).map(|strip| strip.canvas).unwrap_or_default();
-        let painter = self.painter.get_or_insert_with(|| Painter::new(renderer));
-        paint(painter, &canvas, &shows, renderer, |ui| {
+        let texture = paint(&mut self.painter, &shows, renderer, |ui| {
             let background = if active { ACTIVE } else { INACTIVE };
             ui.rect_filled(ui.clip_rect(), 0.0, background);
             shows.entries.iter().for_each(|entry| text_of(ui, entry, size.height, Color32::TRANSPARENT));
@@ -158,8 +157,7 @@ impl Drawing {
                 sign(ui, *button, rect_of(*rect), if active { TEXT } else { FAINT });
             }
         });
-        let texture = canvas.texture();
-        self.titles.insert(toplevel.id, Strip { shows, canvas });
+        self.titles.insert(toplevel.id, Strip { shows, texture: texture.clone() });
         texture
     }
 
@@ -186,26 +184,23 @@ impl Drawing {
         entries.push(Entry { text: APART.to_owned(), at: apart, active: false, faint: true, icon: false });
         let shows = Shows { size: panel.size(), scale, entries };
         if let Some(strip) = self.panel.as_ref().filter(|strip| strip.shows == shows) {
-            return strip.canvas.texture();
+            return strip.texture.clone();
         }
-        let canvas = self.panel.take().map(|strip| strip.canvas).unwrap_or_default();
-        let painter = self.painter.get_or_insert_with(|| Painter::new(renderer));
-        paint(painter, &canvas, &shows, renderer, |ui| {
+        let texture = paint(&mut self.painter, &shows, renderer, |ui| {
             ui.rect_filled(ui.clip_rect(), 0.0, PANEL);
             for entry in &shows.entries {
                 let colour = if entry.active { ACTIVE } else { INACTIVE };
                 text_of(ui, entry, panel.height, colour);
             }
         });
-        let texture = canvas.texture();
-        self.panel = Some(Strip { shows, canvas });
+        self.panel = Some(Strip { shows, texture: texture.clone() });
         texture
     }
 
     fn icon(&mut self, window: SurfaceId, renderer: &mut Renderer) -> Option<Texture> {
         let picture = self.icons.get_mut(&window)?;
         if let Picture::Given(icon) = picture {
-            *picture = texture_of(icon, renderer).map_or(Picture::Refused, Picture::Drawn);
+            *picture = texture_of(icon.size, &icon.pixels, renderer).map_or(Picture::Refused, Picture::Drawn);
         }
         match picture {
             Picture::Drawn(texture) => Some(texture.clone()),
@@ -214,16 +209,16 @@ impl Drawing {
     }
 }
 
-/// The rows of an icon as a texture.
-fn texture_of(icon: &Icon, renderer: &mut Renderer) -> Option<Texture> {
-    let texture = renderer.texture(icon.size)?;
-    let row = 4 * icon.size.width as usize;
-    let filled = renderer.upload(&texture, Rect::of_size(icon.size), |to, pitch, room| {
-        let rows = icon.pixels.chunks_exact(row);
-        if row == 0 || rows.len() < icon.size.height as usize {
+/// A picture (rows of blue, green, red, alpha) as a texture.
+fn texture_of(size: Size, bytes: &[u8], renderer: &mut Renderer) -> Option<Texture> {
+    let texture = renderer.texture(size)?;
+    let row = 4 * size.width as usize;
+    let filled = renderer.upload(&texture, Rect::of_size(size), |to, pitch, room| {
+        let rows = bytes.chunks_exact(row.max(1));
+        if row == 0 || rows.len() < size.height as usize {
             return false;
         }
-        for (index, pixels) in rows.take(icon.size.height as usize).enumerate() {
+        for (index, pixels) in rows.take(size.height as usize).enumerate() {
             if index * pitch + row > room {
                 return false;
             }
@@ -235,22 +230,18 @@ fn texture_of(icon: &Icon, renderer: &mut Renderer) -> Option<Texture> {
     filled.then_some(texture)
 }
 
-/// Draws a strip into its texture.
+/// Draws a strip.
 fn paint(
     painter: &mut Painter,
-    canvas: &Canvas,
     shows: &Shows,
     renderer: &mut Renderer,
     draw: impl Fn(&egui::Painter),
-) {
+) -> Option<Texture> {
     let scale = shows.scale.0 as f32 / 120.0;
     let pixels = shows.scale.size(shows.size);
     let page = Page { id: PAGE, size: shows.size, scale };
     let laid = painter.lay_out(page, Vec::new(), |ui| draw(ui.painter()));
-    let mut target = Target::Texture(canvas.clone());
-    renderer.draw_with(&mut target, pixels, |device, queue, encoder, view| {
-        painter.paint(laid, pixels, scale, device, queue, encoder, view);
-    });
+    texture_of(pixels, &painter.paint(laid, pixels, scale), renderer)
 }
 
 /// The text of an entry, on its background, cut off where its room ends.

@@ -35,7 +35,7 @@ use self::stack::{Popup, Stack, Toplevel};
 use super::framed::Border;
 use super::image::Image;
 use super::{
-    Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections, open_own,
+    Announce, Announced, Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections, open_own,
 };
 use crate::windows::dialogs;
 use crate::windows::render::{Canvas, Drawn, Quad, Renderer, Target};
@@ -587,6 +587,11 @@ impl Presenter for Desk {
         let canvas = Canvas::default();
         self.canvases.insert(window, canvas.clone());
         Ok(Target::Texture(canvas))
+    }
+
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        let look = self.outside(look);
+        self.desktop.open_plain(window, &look, size)
     }
 
     fn open_popup(

@@ -1,4 +1,4 @@
-//! Pictures in shared memory, and the icons of toplevels where the desktop takes them (xdg-toplevel-icon).
+//! Pictures in shared memory: windows that the processor draws, and the icons of toplevels where the desktop takes them (xdg-toplevel-icon).
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -8,11 +8,14 @@ use anyhow::ensure;
 use inlay_protocol::display::{Icon, SurfaceId};
 use inlay_protocol::geometry::Size;
 use rustix::fs::{MemfdFlags, memfd_create};
+use wayland_client::QueueHandle;
 use wayland_client::protocol::wl_buffer::WlBuffer;
-use wayland_client::protocol::wl_shm::Format;
+use wayland_client::protocol::wl_shm::{Format, WlShm};
+use wayland_client::protocol::wl_surface::WlSurface;
 
 use super::State;
 use super::window::{HostWindow, Role};
+use crate::windows::presenter::Pixels;
 
 /// Pictures that wait for another icon of their size.
 const IDLE: usize = 64;
@@ -25,19 +28,44 @@ pub struct Picture {
     size: Size,
 }
 
-impl State {
-    /// A buffer with these pixels: rows of blue, green, red, alpha, premultiplied.
-    pub(super) fn picture(&self, size: Size, bytes: &[u8]) -> anyhow::Result<Picture> {
+impl Picture {
+    /// One with these pixels: rows of blue, green, red, alpha, premultiplied.
+    pub fn new(shm: &WlShm, handle: &QueueHandle<State>, size: Size, bytes: &[u8]) -> anyhow::Result<Self> {
         let (width, height) = (i32::try_from(size.width)?, i32::try_from(size.height)?);
         let length = i32::try_from(bytes.len())?;
         let whole = width.checked_mul(height).and_then(|n| n.checked_mul(4));
         ensure!(length > 0 && Some(length) == whole, "{} bytes are no picture of {size:?}", bytes.len());
         let file = File::from(memfd_create("inlay-picture", MemfdFlags::CLOEXEC)?);
         file.write_all_at(bytes, 0)?;
-        let pool = self.globals.shm.create_pool(file.as_fd(), length, &self.handle, ());
-        let buffer = pool.create_buffer(0, width, height, 4 * width, Format::Argb8888, &self.handle, ());
+        let pool = shm.create_pool(file.as_fd(), length, handle, ());
+        let buffer = pool.create_buffer(0, width, height, 4 * width, Format::Argb8888, handle, ());
         pool.destroy();
-        Ok(Picture { buffer, file, size })
+        Ok(Self { buffer, file, size })
+    }
+}
+
+/// A window that the processor draws; it is closed by its presenter.
+#[derive(Debug)]
+pub struct Plain {
+    pub surface: WlSurface,
+    pub shm: WlShm,
+    pub handle: QueueHandle<State>,
+}
+
+impl Pixels for Plain {
+    fn show(&mut self, size: Size, bytes: &[u8]) -> anyhow::Result<()> {
+        // It goes when the desktop gives it back.
+        let buffer = Picture::new(&self.shm, &self.handle, size, bytes)?.buffer;
+        self.surface.attach(Some(&buffer), 0, 0);
+        self.surface.damage(0, 0, i32::MAX, i32::MAX);
+        self.surface.commit();
+        Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn picture(&self, size: Size, bytes: &[u8]) -> anyhow::Result<Picture> {
+        Picture::new(&self.globals.shm, &self.handle, size, bytes)
     }
 
     /// Gives a toplevel its icons, those that are square; none takes them away.

@@ -45,7 +45,7 @@ use wayland_client::{Connection, EventQueue, Proxy as _, QueueHandle};
 use wgpu::rwh;
 
 use super::image::Image;
-use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{Announce, Announced, Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 use globals::Globals;
 use window::{HostWindow, Role};
@@ -234,6 +234,13 @@ impl Presenter for Wayland {
         self.open(window, size, renderer)
     }
 
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, _size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        self.update(window, look);
+        let surface = self.surface(window)?.surface.clone();
+        let (shm, handle) = (self.state.globals.shm.clone(), self.state.handle.clone());
+        Ok(Box::new(icons::Plain { surface, shm, handle }))
+    }
+
     fn open_popup(
         &mut self,
         window: SurfaceId,
@@ -351,10 +358,16 @@ impl Presenter for Wayland {
 }
 
 impl Wayland {
-    /// A target for a window that was announced and configured.
-    fn open(&mut self, window: SurfaceId, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+    /// A window that was announced and configured.
+    fn surface(&self, window: SurfaceId) -> anyhow::Result<&HostWindow> {
         let known = self.state.windows.get(&window).context("the window was not announced")?;
         anyhow::ensure!(known.configured, "the desktop has not placed the window yet");
+        Ok(known)
+    }
+
+    /// A target for it.
+    fn open(&mut self, window: SurfaceId, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+        let known = self.surface(window)?;
         let surface = known.surface.clone();
         let pixels = known.pixels(size);
         self.target(&surface, pixels, renderer)

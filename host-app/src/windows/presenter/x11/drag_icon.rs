@@ -5,14 +5,13 @@ use inlay_protocol::geometry::{Point, Size};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::shape::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{
-    self, AtomEnum, ClipOrdering, ConnectionExt as _, CreateWindowAux, ImageFormat, PropMode, VisualClass,
-    WindowClass,
+    self, AtomEnum, ClipOrdering, ConnectionExt as _, CreateWindowAux, PropMode, VisualClass, WindowClass,
 };
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 
-/// Bytes of an image that are sent at once.
-const BAND: usize = 256 * 1024;
+use super::plain;
+
 /// Rectangles of an outline; what has more of them is shown whole.
 const RECTS: usize = 8192;
 /// Pixels of at least this alpha are seen where nothing blends windows.
@@ -79,14 +78,7 @@ impl Icon {
         let [pixmap, gc] = [c.generate_id()?, c.generate_id()?];
         c.create_pixmap(32, pixmap, self.window, width, height)?;
         c.create_gc(gc, pixmap, &xproto::CreateGCAux::new())?;
-        let row = 4 * usize::from(width);
-        let rows = (BAND / row).max(1);
-        let mut y = 0_i16;
-        for band in bytes.chunks(rows * row) {
-            let lines = u16::try_from(band.len() / row)?;
-            c.put_image(ImageFormat::Z_PIXMAP, pixmap, gc, width, lines, 0, y, 0, 32, band)?;
-            y = y.saturating_add_unsigned(lines);
-        }
+        plain::put(c, (pixmap, gc, 32), width, bytes)?;
         // As a background the server shows it whenever the window is uncovered.
         let aux = xproto::ChangeWindowAttributesAux::new().background_pixmap(pixmap);
         c.change_window_attributes(self.window, &aux)?;

@@ -17,6 +17,7 @@ mod hold;
 mod keyboard;
 mod monitors;
 mod place;
+mod plain;
 mod pointer;
 mod selection;
 mod sync;
@@ -41,7 +42,7 @@ use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask};
 use x11rb::xcb_ffi::XCBConnection;
 
 use super::image::Image;
-use super::{Ended, HostEvent, Keymap, Look, PopupLook, Presenter, Selections};
+use super::{Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections};
 use crate::windows::render::{Renderer, Target};
 
 /// How long an app may take to show its first window and still be given the focus.
@@ -157,7 +158,10 @@ pub struct X11 {
     screen: usize,
     root: xproto::Window,
     atoms: Atoms,
-    visual: window::Visual,
+    /// The visual of windows that are drawn by the processor.
+    plain: window::Visual,
+    /// The one of windows that the graphics device draws, once that is known.
+    visual: Option<window::Visual>,
     windows: HashMap<SurfaceId, HostWindow>,
     by_xid: HashMap<xproto::Window, SurfaceId>,
     /// The monitors, as they were last told.
@@ -229,7 +233,7 @@ impl X11 {
         let roots = &connection.setup().roots;
         let root = roots.get(screen).context("the X display has no such screen")?.root;
         let atoms = Atoms::new(&*connection)?.reply()?;
-        let visual = window::Visual::choose(&connection, screen, true)?;
+        let plain = window::Visual::choose(&connection, screen, true)?;
         let keyboard = keyboard::Keyboard::new(&connection)?;
         let pointer = pointer::Pointer::new(&connection, root)?;
         let cursors = cursor::Cursors::new(&connection, screen)?;
@@ -249,7 +253,8 @@ impl X11 {
             screen,
             root,
             atoms,
-            visual,
+            plain,
+            visual: None,
             windows: HashMap::new(),
             by_xid: HashMap::new(),
             outputs,
@@ -272,13 +277,15 @@ impl X11 {
         })
     }
 
-    /// Gives windows alpha where the graphics device can draw it.
-    ///
-    /// # Errors
-    /// When the display is gone.
-    pub fn allow_alpha(&mut self, renderer: &Renderer) -> anyhow::Result<()> {
-        self.visual = window::Visual::choose(&self.connection, self.screen, renderer.is_software())?;
-        Ok(())
+    /// The visual of windows that this device draws: with alpha where it can.
+    fn visual(&mut self, renderer: &Renderer) -> anyhow::Result<window::Visual> {
+        let visual = match self.visual {
+            Some(visual) => visual,
+            None if renderer.is_software() => self.plain,
+            None => window::Visual::choose(&self.connection, self.screen, false)?,
+        };
+        self.visual = Some(visual);
+        Ok(visual)
     }
 
     /// The display, for the graphics device.
@@ -287,14 +294,47 @@ impl X11 {
         Arc::new(DisplayOf(self.connection.clone(), self.screen))
     }
 
-    fn target(&self, xid: xproto::Window, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+    fn target(
+        &self,
+        xid: xproto::Window,
+        size: Size,
+        renderer: &Renderer,
+        visual: window::Visual,
+    ) -> anyhow::Result<Target> {
         let mut handle =
             rwh::XcbWindowHandle::new(NonZeroU32::new(xid).context("the display gave no window id")?);
-        handle.visual_id = NonZeroU32::new(self.visual.id);
+        handle.visual_id = NonZeroU32::new(visual.id);
         let display = DisplayOf(self.connection.clone(), self.screen).raw();
         // SAFETY: the connection lives as long as this presenter and the renderer's instance; the session drops the
         // target before it has the window closed.
-        unsafe { renderer.target(display, handle.into(), size, self.visual.depth == 32) }
+        unsafe { renderer.target(display, handle.into(), size, visual.depth == 32) }
+    }
+
+    /// A toplevel that is not mapped yet.
+    fn add_toplevel(
+        &mut self,
+        window: SurfaceId,
+        look: &Look,
+        size: Size,
+        states: States,
+        visual: window::Visual,
+    ) -> anyhow::Result<xproto::Window> {
+        let xid = window::create(self, Rect::of_size(size), false, visual)?;
+        hints::describe(self, xid, look, None)?;
+        hints::set_wm_hints(self, xid, look, look.urgent)?;
+        window::first_states(self, xid, states, look)?;
+        let expected = self.expected.take().filter(|expected| Instant::now() < expected.until);
+        if let Some(startup) = expected.as_ref().and_then(|expected| expected.startup.as_deref()) {
+            hints::end_startup(self, xid, startup);
+        } else if let Some(time) = self.user_time.filter(|_| expected.is_none()) {
+            // Without it the window manager decides, as for any new app.
+            hints::set_user_time(self, xid, time);
+        }
+        let (look, urgent, resize) = (Some(look.clone()), look.urgent, sync::Resize::of(self, xid));
+        let new = HostWindow { states, look, urgent, resize, ..HostWindow::new(xid, Kind::Toplevel, size) };
+        self.windows.insert(window, new);
+        self.by_xid.insert(xid, window);
+        Ok(xid)
     }
 
     /// Requests fail only when the connection is gone, which the next dispatch tells.
@@ -405,28 +445,26 @@ impl Presenter for X11 {
         states: States,
         renderer: &Renderer,
     ) -> anyhow::Result<Target> {
-        let xid = window::create(self, Rect::of_size(size), false)?;
-        hints::describe(self, xid, look, None)?;
-        hints::set_wm_hints(self, xid, look, look.urgent)?;
-        window::first_states(self, xid, states, look)?;
-        let expected = self.expected.take().filter(|expected| Instant::now() < expected.until);
-        if let Some(startup) = expected.as_ref().and_then(|expected| expected.startup.as_deref()) {
-            hints::end_startup(self, xid, startup);
-        } else if let Some(time) = self.user_time.filter(|_| expected.is_none()) {
-            // Without it the window manager decides, as for any new app.
-            hints::set_user_time(self, xid, time);
-        }
-        let target = self.target(xid, size, renderer);
+        let visual = self.visual(renderer)?;
+        let xid = self.add_toplevel(window, look, size, states, visual)?;
+        let target = self.target(xid, size, renderer, visual);
         if target.is_err() {
-            self.sent(self.connection.destroy_window(xid));
+            self.close(window);
+        } else {
+            self.connection.map_window(xid)?;
         }
-        let target = target?;
-        let (look, urgent, resize) = (Some(look.clone()), look.urgent, sync::Resize::of(self, xid));
-        let new = HostWindow { states, look, urgent, resize, ..HostWindow::new(xid, Kind::Toplevel, size) };
-        self.windows.insert(window, new);
-        self.by_xid.insert(xid, window);
-        self.connection.map_window(xid)?;
-        Ok(target)
+        target
+    }
+
+    fn open_plain(&mut self, window: SurfaceId, look: &Look, size: Size) -> anyhow::Result<Box<dyn Pixels>> {
+        let xid = self.add_toplevel(window, look, size, States::default(), self.plain)?;
+        let pixels = plain::Plain::new(&self.connection, xid, self.plain.depth);
+        if pixels.is_err() {
+            self.close(window);
+        } else {
+            self.connection.map_window(xid)?;
+        }
+        Ok(Box::new(pixels?))
     }
 
     fn open_popup(
@@ -436,9 +474,10 @@ impl Presenter for X11 {
         renderer: &Renderer,
     ) -> anyhow::Result<Target> {
         let at = self.popup_place(look.parent, look.area);
-        let xid = window::create(self, at, true)?;
+        let visual = self.visual(renderer)?;
+        let xid = window::create(self, at, true, visual)?;
         hints::describe_popup(self, xid, look)?;
-        let target = self.target(xid, at.size(), renderer);
+        let target = self.target(xid, at.size(), renderer, visual);
         if target.is_err() {
             self.sent(self.connection.destroy_window(xid));
         }

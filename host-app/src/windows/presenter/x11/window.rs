@@ -47,7 +47,7 @@ impl Visual {
 }
 
 /// Creates a window; popups bypass the window manager.
-pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Window> {
+pub fn create(x11: &X11, area: Rect, popup: bool, visual: Visual) -> anyhow::Result<xproto::Window> {
     let xid = x11.connection.generate_id()?;
     let mut mask = EventMask::EXPOSURE | EventMask::STRUCTURE_NOTIFY | EventMask::VISIBILITY_CHANGE;
     if !popup {
@@ -60,14 +60,14 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
         .border_pixel(0)
         // Content stays at the upper left while the app draws a new size: nothing is stretched or cleared.
         .bit_gravity(xproto::Gravity::NORTH_WEST)
-        .colormap(x11.visual.colormap)
+        .colormap(visual.colormap)
         .override_redirect(u32::from(popup))
         .event_mask(mask);
     let side = |v: u32| u16::try_from(v).unwrap_or(u16::MAX).max(1);
     let place = |v: i32| i16::try_from(v).unwrap_or(0);
     x11.connection
         .create_window(
-            x11.visual.depth,
+            visual.depth,
             xid,
             x11.root,
             place(area.x),
@@ -76,7 +76,7 @@ pub fn create(x11: &X11, area: Rect, popup: bool) -> anyhow::Result<xproto::Wind
             side(area.height),
             0,
             WindowClass::INPUT_OUTPUT,
-            x11.visual.id,
+            visual.id,
             &aux,
         )?
         .check()
