@@ -58,18 +58,21 @@ impl Apps {
     /// All that are known, by name as the user sees it. What cannot be read is left out.
     #[must_use]
     pub fn all(&self) -> Vec<Stored> {
+        let mut all: Vec<Stored> = self.each().collect();
+        all.sort_by_cached_key(|stored| (stored.app.name.shown().to_lowercase(), stored.app.id.clone()));
+        all
+    }
+
+    /// Them, one by one, in no order.
+    fn each(&self) -> impl Iterator<Item = Stored> {
         let mut left = MOST_BYTES;
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().take(limits::APPS);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut all: Vec<Stored> = names
-            .filter_map(|id| {
-                let (stored, bytes) = self.read(&id)?;
-                left = left.checked_sub(bytes)?;
-                Some(stored)
-            })
-            .collect();
-        all.sort_by_cached_key(|stored| (stored.app.name.shown().to_lowercase(), stored.app.id.clone()));
-        all
+        names.filter_map(move |id| {
+            let (stored, bytes) = self.read(&id)?;
+            left = left.checked_sub(bytes)?;
+            Some(stored)
+        })
     }
 
     /// One of them.
@@ -124,7 +127,7 @@ impl Apps {
         let named = self.get(app_id).filter(|stored| stored.app.wm_class.is_none());
         let found = named.or_else(|| {
             let same = |own: &str| own.eq_ignore_ascii_case(app_id);
-            self.all().into_iter().find(|Stored { app, .. }| same(app.wm_class.as_deref().unwrap_or(&app.id)))
+            self.each().find(|Stored { app, .. }| same(app.wm_class.as_deref().unwrap_or(&app.id)))
         });
         found.map(|stored| stored.app)
     }
@@ -295,5 +298,23 @@ mod tests {
         apps.remove("b");
         assert_eq!(apps.get("b"), None);
         assert_eq!(apps.get("a").unwrap().digest, 7);
+    }
+
+    #[test]
+    fn large_apps_are_stored_until_there_are_too_many_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        let large = |id: String| {
+            let mut large = app(&id, "Large");
+            large.app.icons = vec![vec![7; limits::APP_ICON]; limits::ICONS];
+            large
+        };
+        let stored = (0..limits::APPS).take_while(|n| apps.put(&large(format!("a{n}"))).is_ok()).count();
+        assert!((100..limits::APPS).contains(&stored), "{stored}");
+        let files = fs::read_dir(apps.folder()).unwrap().flatten();
+        let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+        assert!(bytes <= MOST_BYTES, "{bytes}");
+        assert_eq!(apps.each().count(), stored);
+        assert!(apps.put(&app("small", "Small")).is_ok(), "what there is room for");
     }
 }

@@ -8,7 +8,7 @@ mod entry;
 mod folders;
 pub mod icons;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -117,10 +117,11 @@ struct Thread {
     told: Option<Vec<Listed>>,
 }
 
-/// What is known of an app until it is described.
+/// An app that menus show.
 struct Found {
     entry: Entry,
-    text: String,
+    /// Changes with its desktop file.
+    digest: u64,
     icon: Option<String>,
 }
 
@@ -171,34 +172,12 @@ impl Thread {
     /// Tells which apps there are, if that is news.
     fn list(&mut self) {
         let Some(locale) = &self.locale else { return };
-        let found = self.find();
-        let wanted = found.values().filter_map(|found| found.icon.clone()).collect();
-        let icons = Icons::find(&self.data, &wanted);
-        let mut list: Vec<Listed> = Vec::new();
-        for (id, found) in &found {
-            if list.len() == limits::APPS {
-                tracing::warn!(most = limits::APPS, "the host is not told of all apps");
-                break;
-            }
-            let mut hasher = DefaultHasher::new();
-            // What is told of an app may change with the agent.
-            (env!("CARGO_PKG_VERSION"), &found.text, format!("{locale:?}")).hash(&mut hasher);
-            if let Some(icon) = &found.icon {
-                icons.stamp(icon, &mut hasher);
-            }
-            list.push(Listed { id: id.clone(), digest: hasher.finish() });
-        }
+        let list = list(&self.data, locale);
         if self.told.as_ref() != Some(&list) {
             tracing::info!(apps = list.len(), "apps for the host's menus");
             self.told = Some(list.clone());
             let _ = self.answers.send(Answer::Report(Report::Apps(list)));
         }
-    }
-
-    /// All apps that are for menus.
-    fn find(&self) -> BTreeMap<String, Found> {
-        let files = self.data.desktop_files();
-        files.into_iter().filter_map(|(id, path)| Some((id, found(&path)?))).collect()
     }
 
     fn one(&self, id: &str) -> Option<(PathBuf, Found)> {
@@ -247,6 +226,31 @@ impl Thread {
     }
 }
 
+/// The apps that menus show. Of each no more is kept than its line and the name of its icon: there may be many, with long files.
+fn list(data: &DataFolders, locale: &Locale) -> Vec<Listed> {
+    let files = data.desktop_files().into_iter();
+    let mut apps = files.filter_map(|(id, path)| {
+        let Found { digest, icon, .. } = found(&path)?;
+        Some((id, digest, icon))
+    });
+    let first: Vec<(String, u64, Option<String>)> = apps.by_ref().take(limits::APPS).collect();
+    if apps.next().is_some() {
+        tracing::warn!(most = limits::APPS, "the host is not told of all apps");
+    }
+    let wanted = first.iter().filter_map(|(_, _, icon)| icon.clone()).collect();
+    let icons = Icons::find(data, &wanted);
+    let listed = first.into_iter().map(|(id, digest, icon)| {
+        let mut hasher = DefaultHasher::new();
+        // What is told of an app may change with the agent.
+        (env!("CARGO_PKG_VERSION"), digest, format!("{locale:?}")).hash(&mut hasher);
+        if let Some(icon) = &icon {
+            icons.stamp(icon, &mut hasher);
+        }
+        Listed { id, digest: hasher.finish() }
+    });
+    listed.collect()
+}
+
 /// An app that menus show and that can be started.
 fn found(path: &Path) -> Option<Found> {
     let text = folders::read_text(path)?;
@@ -258,7 +262,10 @@ fn found(path: &Path) -> Option<Found> {
         && entry.string("TryExec").is_none_or(|program| there(&program))
         && (!entry.needs_terminal() || terminal().is_some());
     let icon = entry.string("Icon").map(|icon| icons::name(&icon).to_owned());
-    usable.then_some(Found { entry, text, icon })
+    let icon = icon.filter(|icon| icon.len() < limits::PATH);
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    usable.then_some(Found { entry, digest: hasher.finish(), icon })
 }
 
 fn terminal() -> Option<&'static str> {
@@ -272,4 +279,60 @@ fn wait(woken: &UnixStream, changes: Option<&Changes>, due: Option<Instant>) {
     let limit = due.map(|due| due.saturating_duration_since(Instant::now()));
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     let _ = poll(&mut fds, limit.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Set where this test is the process whose memory is looked at.
+    const FOLDER: &str = "INLAY_TEST_FOLDER";
+    /// What the agent may need at most for the list, in MiB; the files have 200.
+    const MOST: u64 = 40;
+
+    /// The most memory that this process had so far, in MiB.
+    fn peak() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
+    }
+
+    #[test]
+    fn a_hundred_thousand_apps_are_no_more_than_the_host_takes_in_bounded_memory() {
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            let data = DataFolders::of(&[Path::new(&folder)]);
+            let before = peak();
+            let listed = list(&data, &Locale::default());
+            assert_eq!(listed.len(), limits::APPS);
+            let needed = peak() - before;
+            assert!(needed < MOST, "{needed} MiB");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let apps = dir.path().join("applications");
+        std::fs::create_dir(&apps).unwrap();
+        let entry = "[Desktop Entry]\nType=Application\nName=App\nExec=sh\nIcon=app\n";
+        let first = apps.join("a.desktop");
+        std::fs::write(&first, format!("{entry}# {}", "x".repeat(100 * 1024))).unwrap();
+        // One file by many names, as many as file systems give one.
+        let mut file = first;
+        for n in 0..100_000_u32 {
+            let name = apps.join(format!("{n:06}.desktop"));
+            if std::fs::hard_link(&file, &name).is_err() {
+                std::fs::copy(&file, &name).unwrap();
+                file = name;
+            }
+        }
+        let own =
+            "catalogue::tests::a_hundred_thousand_apps_are_no_more_than_the_host_takes_in_bounded_memory";
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", own, "--nocapture"])
+            .env(FOLDER, dir.path())
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
 }

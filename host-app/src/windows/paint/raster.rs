@@ -3,6 +3,12 @@
 //! Colours are premultiplied and blended as they are, without regard to gamma, which is how egui means them. A pixel belongs to the
 //! triangle that its centre lies in; of two that share an edge to one of them, so nothing is blended twice there.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "places are cut to the picture, colours to 0 to 255; casts of floats saturate"
+)]
+
 use egui::epaint::textures::TextureFilter;
 use egui::epaint::{ImageData, ImageDelta, Mesh, Vertex};
 use egui::{Color32, Rect};
