@@ -8,6 +8,11 @@ in_guest() { chroot "$root" "$@"; }
 step() { echo "inlay-step: $1" >&2; }
 
 step configure
+# The language of the host's user, where that is known.
+if [ -n "${INLAY_LOCALE:-}" ]; then
+	echo "$INLAY_LOCALE UTF-8" > "$root/etc/locale.gen"
+	in_guest locale-gen >&2 || echo "this system cannot make the locale $INLAY_LOCALE" >&2
+fi
 in_guest useradd --uid 1000 --user-group --no-create-home --shell /bin/bash \
 	--groups audio,video,render,input,plugdev user
 # The machine is its user's own: packages are installed with sudo, without a password that nobody ever set.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub poweroff: String,
     /// Sets the guest's time zone to the one whose name follows.
     pub zone: String,
+    /// The locale of the host's user; empty for none.
+    pub locale: String,
     /// Desktop files and defaults of ours for apps, where links may be opened elsewhere.
     pub share: Option<PathBuf>,
     /// `DISPLAY` and `XAUTHORITY` of apps, where X11 apps can run.

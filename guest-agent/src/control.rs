@@ -47,7 +47,10 @@ pub fn handle(agent: &mut Agent, command: Command) {
         },
         Command::PowerOff => power_off(agent),
         Command::KeepCopied(bytes) => exchange::keep_up_to(agent, bytes),
-        Command::ListApps { locale } => catalogue::ask(agent, Ask::List(locale)),
+        Command::ListApps { locale } => {
+            agent.settings.locale.clone_from(&locale);
+            catalogue::ask(agent, Ask::List(locale));
+        }
         Command::DescribeApp(id) => catalogue::ask(agent, Ask::Describe(id)),
         Command::Open { id, app, action, uris, env } => {
             catalogue::ask(agent, Ask::Open(Open { id, app, action, uris, env }));

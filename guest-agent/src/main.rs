@@ -23,6 +23,7 @@ mod export;
 mod handlers;
 mod inject;
 mod links;
+mod locale;
 mod pool;
 mod spawn;
 mod surface;
@@ -183,6 +184,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
         zone: arguments.zone_command.clone(),
+        locale: String::new(),
         share: arguments.share.clone(),
         x11: None,
     }

@@ -15,7 +15,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::agent::Settings;
-use crate::links;
+use crate::{links, locale};
 
 /// `PATH` where the agent has none.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
@@ -199,6 +199,7 @@ fn environment(command: &mut Command, settings: &Settings) {
         .env_remove("WAYLAND_SOCKET")
         .env_remove("INLAY_LOG")
         .env_remove("NOTIFY_SOCKET");
+    command.envs(locale::variables(&settings.locale));
     if settings.share.is_some() {
         command.envs(links::folders(settings.share.as_ref()));
     }

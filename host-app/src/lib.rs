@@ -9,6 +9,7 @@ pub mod dock;
 pub mod doctor;
 pub mod files;
 pub mod local;
+pub mod locale;
 pub mod login;
 pub mod machine;
 pub mod paths;

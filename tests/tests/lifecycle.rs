@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::machine::{BOOT, Machine, run};
+use common::machine::{BOOT, LOCALE, Machine, run};
 use common::{Process, eventually, program, within};
 use inlay::windows::api;
 
@@ -53,7 +53,7 @@ impl HostClock {
         command.args(["--engine", "qemu"]);
         command.env("LD_PRELOAD", program("libinlay_shifted_clock.so"));
         command.env("INLAY_SHIFTED_CLOCK", self.file.path());
-        command.env("TZ", "Asia/Kathmandu");
+        command.env("TZ", "Asia/Kathmandu").env("LANG", LOCALE).env_remove("LC_ALL").env_remove("LC_MESSAGES");
         let out = command.output().unwrap();
         assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stderr), machine.logs());
     }
@@ -156,6 +156,9 @@ fn an_hours_pause_is_not_noticed_but_by_the_clock() {
         "Asia/Kathmandu\n/usr/share/zoneinfo/Asia/Kathmandu"
     );
     zones_that_are_none(&machine);
+    // And its language: that of formats, and of texts.
+    assert_eq!(machine.guest("echo $LANG; date -d 2026-11-27 +%A").trim(), "de_DE.UTF-8\nFreitag");
+    assert!(machine.guest("ls /usr/share/locale").split_whitespace().eq(["de"]), "texts of one language");
 
     let talk = machine.guest_process("exec perl -e \"$(cat)\"");
     let mut talk = talk;

@@ -10,13 +10,15 @@ use super::power::{say, switch_off};
 use super::{CreateArgs, NameArg, resolve};
 use crate::api::Client;
 use crate::create::{self, BaseRequest, CreateOptions};
+use crate::locale;
 use crate::machine::record::{self, State};
 use crate::machine::{Sockets, check_exists};
 use crate::paths::{self, MachinePaths};
 
 pub(super) fn create(args: CreateArgs) -> anyhow::Result<ExitCode> {
     let (folders, name) = resolve(&args.name)?;
-    let base = BaseRequest { suite: args.suite, packages: args.packages, mirror: args.mirror };
+    let locale = locale::generated(&locale::named());
+    let base = BaseRequest { suite: args.suite, packages: args.packages, mirror: args.mirror, locale };
     create::check_free(&folders, &name)?;
     let integrated = args.integrated || (!args.isolated && ask_integrated(&args.name)?);
     let options = CreateOptions { folders, name, base, cpus: args.cpus, memory: args.memory, integrated };

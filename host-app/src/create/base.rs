@@ -33,11 +33,13 @@ pub struct BaseRequest {
     pub packages: Vec<String>,
     /// Address of a Debian mirror instead of the host's own.
     pub mirror: Option<String>,
+    /// The locale that it has beside C.UTF-8 ([`crate::locale::generated`]).
+    pub locale: Option<String>,
 }
 
 impl Default for BaseRequest {
     fn default() -> Self {
-        Self { suite: "trixie".into(), packages: Vec::new(), mirror: None }
+        Self { suite: "trixie".into(), packages: Vec::new(), mirror: None, locale: None }
     }
 }
 
@@ -63,6 +65,7 @@ impl BaseRequest {
     pub(super) fn all_packages(&self) -> Vec<String> {
         let mut all: Vec<_> = bootstrap::PACKAGES.iter().map(|name| (*name).to_owned()).collect();
         all.extend(self.packages.iter().cloned());
+        all.extend(self.locale.iter().map(|_| "locales".to_owned()));
         all.sort();
         all.dedup();
         all
@@ -70,7 +73,8 @@ impl BaseRequest {
 
     /// The same for the same request under the same recipe; mirrors serve the same packages.
     fn key(&self) -> String {
-        let request = format!("{}\n{}\n{ROOT_SIZE}\n", self.suite, self.all_packages().join(" "));
+        let locale = self.locale.as_deref().unwrap_or_default();
+        let request = format!("{}\n{}\n{locale}\n{ROOT_SIZE}\n", self.suite, self.all_packages().join(" "));
         id(&[request.as_bytes(), bootstrap::RECIPE.as_bytes()])
     }
 }

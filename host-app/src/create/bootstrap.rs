@@ -122,6 +122,14 @@ fn command(request: &BaseRequest, mirror: &Mirror, work: &Path, [image, parts]: 
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
     }
     command.arg("--dpkgopt=path-include=/usr/share/doc/*/copyright");
+    if let Some(locale) = &request.locale {
+        // Texts of the one language that is spoken here.
+        let language = locale.split('_').next().unwrap_or_default();
+        for name in [format!("{language}/*"), format!("{language}[_@]*")] {
+            command.arg(format!("--dpkgopt=path-include=/usr/share/locale/{name}"));
+        }
+        command.env("INLAY_LOCALE", locale);
+    }
     command.arg("--aptopt=Acquire::Languages \"none\"");
     command.arg("--aptopt=Acquire::Retries \"3\"");
     command.arg(format!("--include={}", request.all_packages().join(",")));

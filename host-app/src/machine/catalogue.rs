@@ -7,6 +7,7 @@ use inlay_protocol::catalogue::{App, Listed};
 use inlay_protocol::control::Command;
 
 use crate::apps::{Apps, Stored};
+use crate::locale;
 
 /// What is known, and what is asked for.
 #[derive(Debug)]
@@ -25,14 +26,6 @@ pub struct Catalogue {
 /// Menus are made anew at most this often, however often a guest says that its apps changed: a process of the host's does it.
 const PACE: Duration = Duration::from_secs(5);
 
-/// The locale of the host's user, as desktop files name it; empty for none.
-fn locale() -> String {
-    let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(set).unwrap_or_default();
-    let plain = |char: char| char.is_ascii_alphanumeric() || "_.@-".contains(char);
-    if named.len() <= 64 && named.chars().all(plain) { named } else { String::new() }
-}
-
 impl Catalogue {
     /// With what an earlier run stored.
     #[must_use]
@@ -45,7 +38,7 @@ impl Catalogue {
     pub fn begin(&mut self) -> Command {
         self.wanted.clear();
         self.asked = None;
-        Command::ListApps { locale: locale() }
+        Command::ListApps { locale: locale::named() }
     }
 
     /// The apps that there are now.

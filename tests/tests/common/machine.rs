@@ -18,6 +18,8 @@ use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows,
 pub const BOOT: Duration = Duration::from_secs(600);
 /// What the guests have beside the usual; `cargo xtask test` makes the base image with it.
 const PACKAGES: &str = "git,make,sqlite3,tcc,wl-clipboard,xclip,xterm";
+/// The locale that these guests have beside C.UTF-8.
+pub const LOCALE: &str = "de_DE.UTF-8";
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
 
@@ -37,7 +39,10 @@ impl Machine {
     pub fn create_for(engine: &'static str, what: &str, display: Option<&str>) -> Self {
         let name = format!("t{}-{what}", std::process::id());
         let machine = Self { name, display: display.map(str::to_owned), engine };
-        machine.ok(&["create", &machine.name, "--integrated", "--memory", "1024", "--packages", PACKAGES]);
+        let create = ["create", &machine.name, "--integrated", "--memory", "1024", "--packages", PACKAGES];
+        // Of a user whose apps are to speak German, where one says so.
+        let out = machine.command(&create).env("LANG", LOCALE).env_remove("LC_ALL").output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         machine
     }
 
