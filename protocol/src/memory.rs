@@ -64,6 +64,41 @@ pub const CURSOR: u32 = 256;
 /// Width and height of the guest's screen, in pixels.
 pub const SCREEN: std::ops::RangeInclusive<u32> = 64..=8192;
 
+/// What a machine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Phase {
+    /// The guest boots.
+    #[default]
+    Starting,
+    /// Its agent has been ready, or the user goes on without.
+    Running,
+    /// Its processors stand still.
+    Paused,
+    /// It is switching off.
+    Stopping,
+}
+
+/// The guest's agent, as the machine process knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Agent {
+    /// It is not there; it may come.
+    #[default]
+    Away,
+    /// It serves.
+    Ready,
+    /// It did not come within its time: the user is to be offered the guest's screen. [`Wish::Screen`] or [`Wish::Wait`] answers.
+    Missing,
+}
+
+/// What the user is shown of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// What it does.
+    pub phase: Phase,
+    /// Its guest's agent.
+    pub agent: Agent,
+}
+
 /// From the machine process to the window process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
@@ -97,6 +132,8 @@ pub enum Notice {
     Cursor(Option<CursorImage>),
     /// The user is to be told this: one line.
     Say(String),
+    /// What the machine does now; the first comes when the window process does.
+    State(State),
 }
 
 /// How the guest's screen is shown.
@@ -149,6 +186,10 @@ pub enum Wish {
     Windows(u32),
     /// Something of the guest is needed, though nothing of it is opened: what one of its apps copied is pasted.
     Needed,
+    /// The agent is missing ([`Agent::Missing`]): the user wants to see the guest's screen.
+    Screen,
+    /// The agent is missing: the user waits for it.
+    Wait,
 }
 
 /// The greatest place of the pointer, on either axis.
@@ -169,7 +210,9 @@ impl Message for Wish {
             | Self::Wheel { .. }
             | Self::Released
             | Self::Windows(_)
-            | Self::Needed => Ok(()),
+            | Self::Needed
+            | Self::Screen
+            | Self::Wait => Ok(()),
         }
     }
 }
@@ -202,6 +245,7 @@ impl Message for Notice {
             Self::ResourceGone { .. }
             | Self::Ending
             | Self::Screen(_)
+            | Self::State(_)
             | Self::Scanout(None)
             | Self::Cursor(None) => Ok(()),
         }

@@ -38,6 +38,24 @@ fn is_painted(machine: &Machine, colour: [u8; 3]) -> bool {
     picture(machine).is_some_and(|picture| share(&picture, colour) >= 99)
 }
 
+/// Has it start without its agent from now on.
+fn without_agent(machine: &Machine) {
+    let config = Path::new(&std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test"))
+        .join(format!("inlay/machines/{}.toml", machine.name));
+    let text = std::fs::read_to_string(&config).unwrap();
+    let none = "kernel_options = \"inlay.no-agent\"";
+    std::fs::write(&config, text.replace("kernel_options = \"\"", none)).unwrap();
+}
+
+/// Clicks into a question of the host's, so far from its right edge.
+fn click_button(xvfb: &Xvfb, question: &str, from_right: u32) {
+    // No window takes input before it can have been seen.
+    std::thread::sleep(Duration::from_secs(1));
+    let area = xvfb.area(question);
+    let at = [area.width - from_right, area.height - 30].map(|place| place.to_string());
+    xvfb.xdotool(&["mousemove", "--window", question, &at[0], &at[1], "click", "1"]);
+}
+
 fn full_window(machine: &Machine, more: &[&str]) -> Process {
     let mut arguments = vec!["window", &machine.name, "--engine", "qemu"];
     arguments.extend(more);
@@ -51,12 +69,12 @@ fn enter(xvfb: &Xvfb, line: &str) {
 }
 
 /// Logs in and paints the console, as often as it takes until the guest listens.
-fn log_in_and_paint(machine: &Machine, xvfb: &Xvfb, background: u8, colour: [u8; 3]) {
+fn log_in_and_paint(machine: &Machine, xvfb: &Xvfb, user: &str, background: u8, colour: [u8; 3]) {
     let end = Instant::now() + BOOT;
     while !is_painted(machine, colour) {
         assert!(Instant::now() < end, "no login that listens{}", machine.logs());
         xvfb.xdotool(&["key", "Return"]);
-        enter(xvfb, "user");
+        enter(xvfb, user);
         std::thread::sleep(Duration::from_secs(5));
         enter(xvfb, &format!("printf '\\033[{background}m\\033[2J\\033[H'"));
         let tried = Instant::now();
@@ -70,11 +88,7 @@ fn log_in_and_paint(machine: &Machine, xvfb: &Xvfb, background: u8, colour: [u8;
 fn a_guest_without_agent_is_logged_into_and_its_consoles_are_switched() {
     let xvfb = Xvfb::start();
     let machine = Machine::create("screen", Some(&xvfb.display));
-    let config = Path::new(&std::env::var_os("XDG_CONFIG_HOME").expect("run by cargo xtask test"))
-        .join(format!("inlay/machines/{}.toml", machine.name));
-    let text = std::fs::read_to_string(&config).unwrap();
-    let none = "kernel_options = \"inlay.no-agent\"";
-    std::fs::write(&config, text.replace("kernel_options = \"\"", none)).unwrap();
+    without_agent(&machine);
 
     // The agent's time passes quickly, and the guest goes on all the same: someone looks at it.
     let mut command = full_window(&machine, &["--timeout", "5"]);
@@ -83,25 +97,21 @@ fn a_guest_without_agent_is_logged_into_and_its_consoles_are_switched() {
         picture(&machine).filter(|p| p.bytes.chunks_exact(4).any(|pixel| pixel[..3] != BLACK))
     });
     xvfb.click(&window);
-    log_in_and_paint(&machine, &xvfb, 41, RED);
+    log_in_and_paint(&machine, &xvfb, "user", 41, RED);
     let listed = machine.listed();
     assert_eq!((&listed["state"], &listed["agent"]), (&"running".into(), &false.into()), "{listed}");
 
     // The window's own key with a function key: Ctrl and Alt with it are the host's own, and an X server keeps them for itself.
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F2"]);
     within(soon() * 5, "the second console", || (!is_painted(&machine, RED)).then_some(()));
-    log_in_and_paint(&machine, &xvfb, 44, BLUE);
+    log_in_and_paint(&machine, &xvfb, "user", 44, BLUE);
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F1"]);
     within(soon() * 5, "the first console", || is_painted(&machine, RED).then_some(()));
 
     // The menu: its fourth button from the right is Ctrl-Alt-F2.
     xvfb.xdotool(&["key", "Control_R"]);
     let menu = xvfb.find("Inlay");
-    // No window takes input before it can have been seen.
-    std::thread::sleep(Duration::from_secs(1));
-    let area = xvfb.area(&menu);
-    let at = [area.width - 290, area.height - 30].map(|place| place.to_string());
-    xvfb.xdotool(&["mousemove", "--window", &menu, &at[0], &at[1], "click", "1"]);
+    click_button(&xvfb, &menu, 290);
     within(soon() * 5, "the second console", || is_painted(&machine, BLUE).then_some(()));
 
     xvfb.xdotool(&["windowclose", &window]);
@@ -120,7 +130,7 @@ fn the_screen_of_a_guest_that_runs_is_shown_and_keeps_its_shape_in_the_window() 
     let mut command = full_window(&machine, &[]);
     let window = xvfb.find("Screen");
     xvfb.click(&window);
-    log_in_and_paint(&machine, &xvfb, 41, RED);
+    log_in_and_paint(&machine, &xvfb, "user", 41, RED);
 
     // 1280x800 in 1000x600 is 960x600 in the middle.
     xvfb.xdotool(&["windowsize", &window, "1000", "600"]);
@@ -139,5 +149,48 @@ fn the_screen_of_a_guest_that_runs_is_shown_and_keeps_its_shape_in_the_window() 
     let status = within(soon() * 5, "the command's end", || command.ended());
     assert!(status.success());
     eventually("the window's end", || xvfb.is_gone("Screen").then_some(()));
+
+    // Its agent goes while nobody looks: the screen is offered; and no more when the agent is back.
+    let mut command = full_window(&machine, &[]);
+    let window = xvfb.find("Screen");
+    xvfb.click(&window);
+    xvfb.xdotool(&["key", "--delay", "100", "Control_R+F2"]);
+    log_in_and_paint(&machine, &xvfb, "root", 44, BLUE);
+    enter(&xvfb, "(sleep 3; systemctl stop inlay-agent; sleep 20; systemctl start inlay-agent) &");
+    xvfb.xdotool(&["windowclose", &window]);
+    within(soon() * 5, "the command's end", || command.ended());
+    xvfb.find("Inlay");
+    assert_eq!(machine.listed()["agent"], false);
+    within(BOOT, "the question's end", || xvfb.is_gone("Inlay").then_some(()));
+    within(BOOT, "the agent", || (machine.listed()["agent"] == true).then_some(()));
     machine.stop();
+}
+
+#[test]
+fn the_screen_is_offered_where_the_agent_does_not_come() {
+    let xvfb = Xvfb::start();
+    let machine = Machine::create("offer", Some(&xvfb.display));
+    without_agent(&machine);
+    let mut start = machine.command(&["start", &machine.name, "--engine", "qemu", "--timeout", "5"]);
+    let mut start = Process::spawn(start.stdout(Stdio::null()).stderr(Stdio::piped()));
+    // The user waits, and is asked again.
+    let question = xvfb.find("Inlay");
+    xvfb.tool("import", &["-window", "root", concat!(env!("CARGO_TARGET_TMPDIR"), "/offer.png")]);
+    click_button(&xvfb, &question, 210);
+    eventually("the question's end", || xvfb.is_gone("Inlay").then_some(()));
+    assert_eq!(machine.listed()["state"], "starting");
+    let question = xvfb.find("Inlay");
+    assert!(start.ended().is_none(), "it waits as well");
+    click_button(&xvfb, &question, 80);
+    xvfb.find("Screen");
+    let status = eventually("the command's end", || start.ended());
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut start.0.stderr.take().unwrap(), &mut said).unwrap();
+    assert!(!status.success() && said.contains("its screen is shown"), "{said}");
+    let listed = machine.listed();
+    assert_eq!((&listed["state"], &listed["agent"]), (&"running".into(), &false.into()), "{listed}");
+    within(BOOT, "the first line", || {
+        picture(&machine).filter(|p| p.bytes.chunks_exact(4).any(|pixel| pixel[..3] != BLACK))
+    });
+    machine.ok(&["stop", &machine.name, "--force"]);
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::geometry::{Point, Rect, Size};
-use inlay_protocol::memory::{self, Notice, Region, Run, Show, Wish};
+use inlay_protocol::memory::{self, Notice, Region, Run, Show, State, Wish};
 use inlay_vmm_core::devices::gpu::{Area, CursorImage, PageRun, ResourceInfo, ResourceObserver, Scanout};
 use inlay_vmm_core::transport::vhost_user::{MemoryObserver, RamRegion};
 use rustix::event::{EventfdFlags, eventfd};
@@ -195,6 +195,8 @@ struct Client {
     todo: BTreeSet<u32>,
     /// How many windows it shows, once it said so.
     windows: Option<u32>,
+    /// What the machine does, as it was told.
+    state: Option<State>,
     /// How the screen is shown, as it was told.
     show: Option<Show>,
     /// Counts of the scanout and the cursor that it was told of.
@@ -212,6 +214,7 @@ pub struct MemoryServer {
     listener: UnixListener,
     shared: Arc<Shared>,
     clients: Vec<Client>,
+    state: State,
 }
 
 impl MemoryServer {
@@ -222,7 +225,7 @@ impl MemoryServer {
     pub fn open(path: &Path) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { table: Mutex::default(), wake });
-        Ok(Self { listener: door::listen(path)?, shared, clients: Vec::new() })
+        Ok(Self { listener: door::listen(path)?, shared, clients: Vec::new(), state: State::default() })
     }
 
     /// What to give to the gpu device and its transport.
@@ -253,6 +256,14 @@ impl MemoryServer {
     #[must_use]
     pub fn has_clients(&self) -> bool {
         !self.clients.is_empty()
+    }
+
+    /// What the machine does now: all window processes hear of it.
+    pub fn set_state(&mut self, state: State) {
+        if self.state != state {
+            self.state = state;
+            self.wake();
+        }
     }
 
     /// Tells all window processes that the machine is being switched off.
@@ -286,6 +297,7 @@ impl MemoryServer {
                 known: HashMap::new(),
                 todo,
                 windows: None,
+                state: None,
                 show: None,
                 scanout: 0,
                 cursor: 0,
@@ -309,7 +321,8 @@ impl MemoryServer {
         // While nobody looks, the first of it is all that wakes the main loop.
         let drawn = if show.is_some() { table.screen.drawn.take() } else { None };
         let mut wishes = Vec::new();
-        self.clients.retain_mut(|client| match client.bring_up_to_date(&table, drawn, show, &mut wishes) {
+        let shown = (show, self.state);
+        self.clients.retain_mut(|client| match client.bring_up_to_date(&table, drawn, shown, &mut wishes) {
             Ok(()) => true,
             Err(ConnectionError::Closed) => {
                 // What it held is held no more.
@@ -331,7 +344,7 @@ impl Client {
         &mut self,
         table: &Table,
         drawn: Option<Rect>,
-        show: Option<Show>,
+        (show, state): (Option<Show>, State),
         wishes: &mut Vec<Wish>,
     ) -> Result<(), ConnectionError> {
         self.connection.receive()?;
@@ -341,6 +354,10 @@ impl Client {
                 Wish::Windows(count) => self.windows = Some(count),
                 wish => wishes.push(wish),
             }
+        }
+        if self.state != Some(state) {
+            self.state = Some(state);
+            self.connection.queue(&Notice::State(state))?;
         }
         self.tell_resources(table)?;
         self.tell_screen(&table.screen, drawn, show)?;
@@ -456,6 +473,7 @@ mod tests {
         window: Connection,
         show: Option<Show>,
         wishes: Vec<Wish>,
+        states: Vec<State>,
         _folder: tempfile::TempDir,
     }
 
@@ -465,17 +483,35 @@ mod tests {
             let path = folder.path().join("memory.sock");
             let server = MemoryServer::open(&path).unwrap();
             let window = Connection::new(UnixStream::connect(&path).unwrap().into()).unwrap();
-            Self { server, window, show: None, wishes: Vec::new(), _folder: folder }
+            Self { server, window, show: None, wishes: Vec::new(), states: Vec::new(), _folder: folder }
         }
 
         fn said(&mut self) -> Vec<(Notice, Vec<OwnedFd>)> {
             self.wishes = self.server.turn(self.show);
             let mut got = Vec::new();
-            while let Some(one) = self.window.wait_message(Some(Duration::from_millis(20))).unwrap() {
-                got.push(one);
+            while let Some((notice, fds)) = self.window.wait_message(Some(Duration::from_millis(20))).unwrap()
+            {
+                match notice {
+                    Notice::State(state) => self.states.push(state),
+                    notice => got.push((notice, fds)),
+                }
             }
             got
         }
+    }
+
+    #[test]
+    fn what_the_machine_does_is_told_at_once_and_when_it_changes() {
+        let mut bed = Bed::new();
+        bed.said();
+        bed.said();
+        assert_eq!(bed.states, [State::default()]);
+        let paused = State { phase: memory::Phase::Paused, agent: memory::Agent::Ready };
+        bed.server.set_state(State { agent: memory::Agent::Missing, ..State::default() });
+        bed.server.set_state(paused);
+        bed.said();
+        bed.said();
+        assert_eq!(bed.states, [State::default(), paused], "what is, not what was");
     }
 
     #[test]

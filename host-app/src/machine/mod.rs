@@ -7,7 +7,8 @@
 //!             agent ready           pause, idle
 //!  Starting -------------> Running <----------> Paused
 //!     |  |                    |                    |
-//!     |  | no agent in time   | stop, SIGTERM      | stop (resumes first)
+//!     |  | no agent in time,  | stop, SIGTERM      | stop (resumes first)
+//!     |  | nobody to ask      |                    |
 //!     |  v                    v                    |
 //!     | Failed          Stopping: asked -> quit -> killed
 //!     |                       |
@@ -28,6 +29,7 @@ pub mod guest;
 mod idle;
 pub mod launcher;
 pub mod memory;
+mod missing;
 pub mod record;
 mod requests;
 mod running;

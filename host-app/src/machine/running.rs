@@ -20,6 +20,7 @@ use super::guest::{Ended, Guest};
 use super::idle::{Act, Idle, Usage};
 use super::launcher::Launcher;
 use super::memory::{MemoryServer, Observer};
+use super::missing::Missing;
 use super::screen::{Devices, Screen};
 use super::wait::{earlier, wait};
 use super::windows::{self, WindowCommand, WindowProcess};
@@ -87,6 +88,7 @@ pub struct Running {
     clock: Clock,
     zone: Zone,
     idle: Idle,
+    pub(super) missing: Missing,
     catalogue: Catalogue,
     /// Why the shared folders are gone, when they are.
     pub(super) files_failed: Option<String>,
@@ -149,6 +151,7 @@ impl Running {
             clock,
             zone: Zone::new(config.host_time_zone),
             idle: Idle::new(config),
+            missing: Missing::new(options.start_limit),
             catalogue: Catalogue::new(Apps::of(&paths)),
             paths,
             keep_copied,
@@ -220,6 +223,7 @@ impl Running {
             self.streams.deadline(),
             self.windows.deadline(),
             self.catalogue.due(),
+            self.missing.due().filter(|_| matches!(self.phase, Phase::Running)),
             self.idle.due().filter(|_| matches!(self.phase, Phase::Running)),
             (self.control.ready() && !matches!(self.phase, Phase::Paused { .. })).then(|| self.clock.due()),
             self.clients.as_ref().and_then(Clients::deadline),
@@ -234,8 +238,10 @@ impl Running {
             self.stop(guest, force.then(|| "a second signal".into()), STOP_LIMIT);
         }
         for wish in self.memory.turn(self.screen.shown()) {
-            if wish == Wish::Needed {
-                self.needed(guest);
+            match wish {
+                Wish::Needed => self.needed(guest),
+                Wish::Screen | Wish::Wait => self.agent_answer(wish == Wish::Screen),
+                _ => {}
             }
             if self.screen.take(wish) {
                 self.answer_where(|doing| doing == Doing::Window, &Reply::Done);
@@ -261,7 +267,9 @@ impl Running {
         }
         self.serve_clients(guest);
         self.look_whether_idle(guest);
+        self.look_for_agent(guest);
         self.check_deadline(guest);
+        self.memory.set_state(self.state());
     }
 
     /// Pauses or stops a guest of which nothing is in use, as its configuration says.
@@ -323,6 +331,7 @@ impl Running {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Running;
                 }
+                self.missing.came();
                 self.zone.begin();
                 self.check_clock();
                 if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
@@ -334,6 +343,7 @@ impl Running {
             }
             AgentEvent::Lost(why) => {
                 tracing::warn!("the agent is gone: {why}");
+                self.missing.lost(Instant::now(), guest.restarts());
                 let lost =
                     |doing| matches!(doing, Doing::Launch { .. } | Doing::Exit { .. } | Doing::Exec { .. });
                 self.answer_where(lost, &Reply::Failed("the guest agent ended".into()));
@@ -404,6 +414,7 @@ impl Running {
     pub(super) fn go_on(&mut self, guest: &mut dyn Guest) -> Result<(), String> {
         guest.resume()?;
         self.phase = Phase::Running;
+        self.missing.went_on(Instant::now());
         self.check_clock();
         Ok(())
     }
@@ -499,13 +510,14 @@ impl Running {
 
     fn check_deadline(&mut self, guest: &mut dyn Guest) {
         let now = Instant::now();
+        let late = matches!(self.phase, Phase::Starting { until } if until <= now);
+        if late && self.screen.shown().is_none() && self.offers_screen(now) {
+            return;
+        }
         match &self.phase {
             // Whoever looks at its screen sees what it does instead.
             Phase::Starting { until } if *until <= now && self.screen.shown().is_some() => {
-                tracing::warn!("the guest's agent is not ready; its screen is shown, so it goes on without");
-                self.phase = Phase::Running;
-                let reply = Reply::Failed("the guest's agent was not ready in time".into());
-                self.answer_where(|doing| doing == Doing::Ready, &reply);
+                self.goes_on_without();
             }
             Phase::Starting { until } if *until <= now => {
                 let waited = self.since.elapsed().as_secs();

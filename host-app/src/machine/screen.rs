@@ -121,7 +121,7 @@ impl Screen {
         }
         match wish {
             // For the memory channel, and for the machine.
-            Wish::Drawn | Wish::Windows(_) | Wish::Needed => {}
+            Wish::Drawn | Wish::Windows(_) | Wish::Needed | Wish::Screen | Wish::Wait => {}
             Wish::Size(size) => self.set_size(Some((size.width, size.height))),
             Wish::Closed => {
                 self.hide();

@@ -215,6 +215,12 @@ impl WindowProcess {
         self.running.as_ref().map(|running| running.pid)
     }
 
+    /// Whether it shows windows on a screen, where a user sees them.
+    #[must_use]
+    pub fn on_desktop(&self) -> bool {
+        self.running.is_some() && matches!(self.wanted, Some(Display::Host(_)))
+    }
+
     /// Why windows are not shown, when they should be.
     #[must_use]
     pub fn failed(&self) -> Option<&str> {

@@ -51,6 +51,7 @@ impl GuestMemory {
             // For the loop, and for the screen.
             Notice::Ending
             | Notice::Say(_)
+            | Notice::State(_)
             | Notice::Screen(_)
             | Notice::Scanout(_)
             | Notice::Flushed(_)

@@ -106,6 +106,10 @@ impl Guest for KvmGuest {
         self.vmm.try_wait().as_ref().map(ended)
     }
 
+    fn restarts(&self) -> u64 {
+        self.vmm.restarts()
+    }
+
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {
         self.files.as_ref().map(FileServer::fd)
     }

@@ -39,6 +39,8 @@ const MENU_WIDTH: u32 = 700;
 const LINE: usize = 52;
 /// What the buttons of a question about an app that hangs say; the first is what happens when it is closed.
 const FORCE: [&str; 2] = ["Wait", "Force it to close"];
+/// What the buttons say where an agent is missing; the first is what happens when the window is closed.
+const OFFER: [&str; 2] = ["Wait", "Show the whole screen"];
 /// What the button of an app that is being opened says.
 const CANCEL: [&str; 1] = ["Cancel"];
 /// How long an app that runs may take until its window is there; then it may be one that has none.
@@ -65,6 +67,8 @@ enum About {
     Copying(u64),
     /// What is to be done with the guest's screen.
     Menu,
+    /// The guest's screen is offered, as its agent is missing.
+    Missing,
 }
 
 impl About {
@@ -75,19 +79,20 @@ impl About {
             Self::Permission(_) => PERMIT.map(|(text, _)| text).to_vec(),
             Self::Starting(_) | Self::Copying(_) => CANCEL.to_vec(),
             Self::Menu => screen::MENU.to_vec(),
+            Self::Missing => OFFER.to_vec(),
         }
     }
 
     /// Keys that take the first choice.
     fn keys(self) -> &'static [u32] {
         // It comes while the user does something else.
-        if matches!(self, Self::Copying(_)) { &ESCAPE } else { &WAITING }
+        if matches!(self, Self::Copying(_) | Self::Missing) { &ESCAPE } else { &WAITING }
     }
 
     /// What the desktop's other parts hear of the choice.
     fn answer(self, choice: usize) -> Option<HostEvent> {
         match self {
-            Self::Notice | Self::Starting(_) | Self::Copying(_) => None,
+            Self::Notice | Self::Starting(_) | Self::Copying(_) | Self::Missing => None,
             Self::Menu => Some(HostEvent::Menu { choice }),
             Self::App(window) => Some(HostEvent::Answer { window, force: choice == 1 }),
             Self::Permission(question) => {
@@ -133,6 +138,8 @@ pub struct Dialogs {
     openings: Vec<Opening>,
     /// Copies of files that the user does not want.
     unwanted: Vec<u64>,
+    /// Whether the screen that was offered is wanted.
+    offered: Option<bool>,
     toplevels: usize,
 }
 
@@ -267,6 +274,26 @@ impl Dialogs {
     /// Takes the menu back: its window closes.
     pub fn menu_no_more(&mut self) {
         self.take_back(About::Menu);
+    }
+
+    /// Offers the screen of a machine whose agent is missing: [`Dialogs::offer_answered`] tells.
+    pub fn offer_screen(&mut self, machine: &str) {
+        let text = format!(
+            "The agent of {machine} does not answer, so no app can be opened. Its whole screen shows what the guest does."
+        );
+        if !self.dialogs.iter().any(|d| d.about == About::Missing && d.ends.is_none()) {
+            self.add(&text, About::Missing, None);
+        }
+    }
+
+    /// Takes that back.
+    pub fn offer_no_more(&mut self) {
+        self.take_back(About::Missing);
+    }
+
+    /// Whether the user wants to see it, once they said so.
+    pub fn offer_answered(&mut self) -> Option<bool> {
+        self.offered.take()
     }
 
     /// Whether a question about a permission is open: nothing of the guest may be above it.
@@ -417,6 +444,9 @@ impl Dialogs {
                 dialog.draw(&mut self.painter, presenter);
             }
             answers.extend(dialog.ends.and_then(|choice| dialog.about.answer(choice)));
+            if let (Some(choice), About::Missing) = (dialog.ends, dialog.about) {
+                self.offered = Some(choice == 1);
+            }
             if let (Some(_), About::Copying(number)) = (dialog.ends, dialog.about) {
                 self.unwanted.push(number);
             }
@@ -459,8 +489,8 @@ impl Dialog {
             kind: WindowKind::Dialog,
             modal: false,
             urgent: false,
-            // A notice takes the focus from nobody, nor does a copy; a question follows what the user just did.
-            no_focus: matches!(self.about, About::Notice | About::Copying(_)),
+            // A notice takes the focus from nobody, nor does what comes while the user does something else; a question follows what the user just did.
+            no_focus: matches!(self.about, About::Notice | About::Copying(_) | About::Missing),
             keeps_awake: false,
             inhibits_shortcuts: false,
             content_type: ContentType::None,

@@ -1,6 +1,7 @@
 //! The window loop: one `poll` over everything, one tick at a time.
 
 mod graphics;
+mod machine;
 mod questions;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +15,7 @@ use inlay_protocol::connection::{Connection, ConnectionError};
 use inlay_protocol::display::Event;
 use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
 use inlay_protocol::input::InputEvent;
-use inlay_protocol::memory::{Notice, Wish};
+use inlay_protocol::memory::{Notice, State, Wish};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::dialogs::Dialogs;
@@ -64,6 +65,10 @@ pub struct Loop {
     machine: Option<Connection>,
     /// How many windows the machine process was told of.
     told_windows: Option<u32>,
+    /// What the machine does, once that was told.
+    state: Option<State>,
+    /// The guest's screen is offered, as its agent is missing.
+    offers: bool,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
     graphics: Graphics,
@@ -110,6 +115,8 @@ impl Loop {
             screen: GuestScreen::new(&options.name),
             machine,
             told_windows: None,
+            state: None,
+            offers: false,
             memory: GuestMemory::default(),
             presenter,
             graphics,
@@ -162,6 +169,7 @@ impl Loop {
                 self.end_session(None);
                 return Ok(());
             }
+            self.offer_screen();
             if self.graphics.get()?.is_some() {
                 self.strangers_speak();
             }
@@ -269,9 +277,11 @@ impl Loop {
         loop {
             match connection.next_message::<Notice>() {
                 Ok(Some((notice, fds))) => {
-                    self.ending |= notice == Notice::Ending;
-                    if let Notice::Say(text) = &notice {
-                        self.dialogs.say(text);
+                    match &notice {
+                        Notice::Ending => self.ending = true,
+                        Notice::Say(text) => self.dialogs.say(text),
+                        Notice::State(state) => self.state = Some(*state),
+                        _ => {}
                     }
                     self.screen.notice(&notice);
                     if let Err(error) = self.memory.apply(notice, fds) {

@@ -131,7 +131,11 @@ impl Screen {
                 self.point = true;
             }
             Notice::Regions(_) => (self.scanout, self.cursor) = (None, None),
-            Notice::Resource { .. } | Notice::ResourceGone { .. } | Notice::Ending | Notice::Say(_) => {}
+            Notice::Resource { .. }
+            | Notice::ResourceGone { .. }
+            | Notice::Ending
+            | Notice::Say(_)
+            | Notice::State(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ mod vcpu;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -165,6 +166,8 @@ struct Shared {
     changed: Condvar,
     /// Readable when the machine has ended.
     over: OwnedFd,
+    /// How often the guest restarted.
+    restarts: AtomicU64,
 }
 
 impl Shared {
@@ -202,7 +205,12 @@ impl Vmm {
         let log: Log = Arc::new(Mutex::new(log));
         let over = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let over = over.map_err(|e| os("make an event")(e.into()))?;
-        let shared = Arc::new(Shared { exit: Mutex::default(), changed: Condvar::new(), over });
+        let shared = Arc::new(Shared {
+            exit: Mutex::default(),
+            changed: Condvar::new(),
+            over,
+            restarts: AtomicU64::new(0),
+        });
         let (events, heard) = channel();
         let mut machine =
             Machine { config: config.clone(), cpus, ram, log, events: events.clone(), parts: devices };
@@ -211,7 +219,7 @@ impl Vmm {
         let thread = std::thread::Builder::new()
             .name("machine".into())
             .spawn(move || {
-                let exit = machine.run(board, &heard);
+                let exit = machine.run(board, &heard, &told.restarts);
                 *told.lock() = Some(exit);
                 told.changed.notify_all();
                 let _ = rustix::io::write(&told.over, &1u64.to_ne_bytes());
@@ -223,6 +231,11 @@ impl Vmm {
     /// How the machine ended, if it did.
     pub fn try_wait(&self) -> Option<Exit> {
         self.shared.lock().clone()
+    }
+
+    /// How often the guest restarted.
+    pub fn restarts(&self) -> u64 {
+        self.shared.restarts.load(Ordering::Relaxed)
     }
 
     /// Waits until the machine ends, but no longer than `limit`.
@@ -397,7 +410,7 @@ impl Machine {
     }
 
     /// Holds the machine until it ends.
-    fn run(mut self, mut board: Board, events: &Receiver<Event>) -> Exit {
+    fn run(mut self, mut board: Board, events: &Receiver<Event>, restarts: &AtomicU64) -> Exit {
         loop {
             // A sender is held here, so this waits for ever at most.
             let Ok(event) = events.recv() else { return Exit::Asked };
@@ -413,6 +426,7 @@ impl Machine {
                         return Exit::Asked;
                     }
                     tracing::info!(by, "the guest restarts");
+                    restarts.fetch_add(1, Ordering::Relaxed);
                     board = match self.boot() {
                         Ok(board) => board,
                         Err(error) => return Exit::Failed(format!("the guest cannot be restarted: {error}")),
