@@ -201,6 +201,9 @@ pub struct Config {
     /// What frames its windows and menus.
     #[serde(default)]
     pub border: Border,
+    /// Whether it has an item in the desktop's tray.
+    #[serde(default = "Config::default_tray")]
+    pub tray: bool,
     /// MiB of what its apps copied that are kept when the app ends, 0 to 1024; 0 keeps nothing.
     #[serde(default = "Config::default_keep_copied")]
     pub keep_copied: u32,
@@ -231,6 +234,7 @@ impl Config {
             memory: Self::default_memory(),
             network: Network::default(),
             border: Border::default(),
+            tray: Self::default_tray(),
             keep_copied: Self::default_keep_copied(),
             autopause: Self::default_autopause(),
             last_window: LastWindow::default(),
@@ -242,6 +246,10 @@ impl Config {
 
     fn default_cpus() -> u32 {
         2
+    }
+
+    fn default_tray() -> bool {
+        true
     }
 
     fn default_keep_copied() -> u32 {
@@ -308,6 +316,7 @@ impl Config {
              # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
              # network: \"user\" (its own, behind this host), \"none\" or \"tap:NAME\" (a tap device that you made).\n\
              # border: around windows and menus, \"none\", \"auto\" (a colour for the machine's name) or a colour (\"#d93a2b\").\n\
+             # tray: whether it has an item in the desktop's tray.\n\
              # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
              # autopause: minutes after which it is paused while it has no window and no app or command of it runs; 0 never.\n\
              # last_window: what becomes of it when its last window closes, \"keep\" or \"stop\".\n\

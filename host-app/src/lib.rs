@@ -17,4 +17,5 @@ pub mod permissions;
 pub mod process;
 pub mod shares;
 pub mod signals;
+pub mod tray;
 pub mod windows;

@@ -63,6 +63,7 @@ pub fn run(folders: &Folders, argv: Vec<String>, display: &Display, border: Bord
         runtime: folder.path.clone(),
         local: true,
         border: border.colour("local"),
+        tray: false,
         log: log.clone(),
     });
     let mut windows = WindowProcess::new(Box::new(starter), log);

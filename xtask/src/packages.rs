@@ -47,6 +47,8 @@ pub const TESTS: &[&str] = &[
     "x11-xkb-utils",
     "xdg-utils",
     "xclip",
+    "xfce4-panel",
+    "xfconf",
     "xterm",
     "xwayland",
     "xz-utils",

@@ -81,8 +81,13 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
         true => None,
         false => Some(Apps::of(&Folders::from_env()?.machine(&args.label.parse()?))),
     };
+    let tray = match args.tray && !args.headless {
+        false => None,
+        true => Some((Folders::from_env()?, args.label.parse()?)),
+    };
     windows::run(&windows::Options {
         permissions,
+        tray,
         apps,
         lists,
         border: args.border.colour(&args.label),
@@ -98,10 +103,10 @@ pub(super) fn windows(args: WindowsArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn launcher(args: LauncherArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr("info");
-    let LauncherArgs { label, runtime, border, log } = args;
+    let LauncherArgs { label, runtime, border, tray, log } = args;
     let border = border.colour(&label);
     let program = process::own_binary()?;
-    launcher::serve(WindowCommand { program, label, runtime, local: false, border, log })
+    launcher::serve(WindowCommand { program, label, runtime, local: false, border, tray, log })
         .context("the machine process does not speak as it should")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -35,7 +35,7 @@ pub(crate) use self::power::{ERROR, LISTENING};
 /// Shows the apps of a guest operating system as windows of your own desktop.
 #[derive(Debug, Parser)]
 #[command(name = "inlay", version, arg_required_else_help = true, disable_help_subcommand = true)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -396,6 +396,9 @@ struct WindowsArgs {
     /// Around the guest's windows and menus
     #[arg(long, default_value_t)]
     border: Border,
+    /// With an item in the desktop's tray
+    #[arg(long, conflicts_with = "local")]
+    tray: bool,
 }
 
 #[derive(Debug, Args)]
@@ -408,6 +411,9 @@ struct LauncherArgs {
     /// Around the guest's windows and menus
     #[arg(long, default_value_t)]
     border: Border,
+    /// With an item in the desktop's tray
+    #[arg(long)]
+    tray: bool,
     /// Where window processes log
     #[arg(long)]
     log: PathBuf,

@@ -90,6 +90,9 @@ impl Launcher {
         launcher.arg("launcher").arg(&command.label);
         launcher.arg("--runtime").arg(&command.runtime).arg("--log").arg(&command.log);
         launcher.args(command.border_argument());
+        if command.tray {
+            launcher.arg("--tray");
+        }
         launcher.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
         let process = process::die_with_this_thread(process::in_own_session(&mut launcher)).spawn()?;
         Ok(Self { connection: Connection::new(ours.into())?, _process: process })

@@ -120,6 +120,7 @@ impl Running {
             runtime: paths.runtime().into(),
             local: false,
             border: config.border.colour(&paths.name().to_string()),
+            tray: config.tray,
             log: log.clone(),
         });
         let launcher = launcher.map_err(socket("cannot start the launcher of window processes"))?;

@@ -38,6 +38,8 @@ pub struct WindowCommand {
     pub local: bool,
     /// The colour (red, green, blue) of the border around the guest's windows, if they have one.
     pub border: Option<[u8; 3]>,
+    /// Whether the machine has an item in the desktop's tray.
+    pub tray: bool,
     /// What it says goes there.
     pub log: PathBuf,
 }
@@ -60,6 +62,9 @@ impl WindowCommand {
             command.arg("--local");
         }
         command.args(self.border_argument());
+        if self.tray {
+            command.arg("--tray");
+        }
         match display {
             Display::Headless => {
                 command.arg("--headless");
@@ -342,6 +347,7 @@ mod tests {
             runtime: folder.path().into(),
             local: false,
             border: None,
+            tray: false,
             log: folder.path().join("log"),
         };
         let log = command.log.clone();

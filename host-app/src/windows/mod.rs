@@ -34,10 +34,13 @@ mod window;
 
 use crate::apps::Apps;
 use crate::files::lists::FileLists;
+use crate::paths::{Folders, MachineName};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
+
+pub(crate) use window::clean;
 
 use presenter::Presenter;
 use presenter::desk::Desk;
@@ -78,6 +81,8 @@ pub struct Options {
     pub permissions: Option<PathBuf>,
     /// How lists of files cross, where host and guest have files of their own.
     pub lists: Option<FileLists>,
+    /// Whose item is in the desktop's tray, if there is to be one.
+    pub tray: Option<(Folders, MachineName)>,
     /// The guest's apps, where it has some of its own.
     pub apps: Option<Apps>,
     /// The colour (red, green, blue) of a border around the guest's windows, if they are to have one.

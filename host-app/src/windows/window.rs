@@ -338,7 +338,8 @@ pub fn cut_out(bytes: &mut [u8], size: Size, outline: &[Rect]) {
 }
 
 /// Text of the guest for the host's eyes: no control characters, line breaks or bidirectional overrides, capped.
-fn clean(text: &str, most: usize) -> String {
+#[must_use]
+pub fn clean(text: &str, most: usize) -> String {
     let bidi = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain = text.chars().filter(|c| !c.is_control() && !bidi(*c));
     plain.take(most).collect::<String>().trim().to_owned()

@@ -640,6 +640,35 @@ mod tests {
     }
 
     #[test]
+    fn the_screen_that_is_offered_is_wanted_by_its_button_only() {
+        let mut b = Bench::new();
+        let answer = |b: &mut Bench, left| {
+            b.dialogs.offer_screen("work");
+            b.dialogs.offer_screen("work");
+            assert_eq!(b.dialogs.dialogs.len(), 1, "one window");
+            b.turn();
+            assert!(b.click(left, 30.0).is_empty() && b.dialogs.offer_answered().is_none(), "too early");
+            b.seen();
+            b.click(left, 30.0);
+            (b.dialogs.offer_answered(), b.dialogs.offer_answered())
+        };
+        assert_eq!(answer(&mut b, 80.0), (Some(true), None));
+        assert_eq!(answer(&mut b, 210.0), (Some(false), None));
+        // Closed by the desktop, and taken back.
+        b.dialogs.offer_screen("work");
+        b.turn();
+        let window = b.dialogs.dialogs[0].id;
+        b.dialogs.take(HostEvent::Close { window });
+        b.turn();
+        assert_eq!(b.dialogs.offer_answered(), Some(false));
+        b.dialogs.offer_screen("work");
+        b.turn();
+        b.dialogs.offer_no_more();
+        b.turn();
+        assert!(b.dialogs.is_empty() && b.dialogs.offer_answered().is_none());
+    }
+
+    #[test]
     fn keys_wait_and_are_nobody_elses() {
         let mut b = Bench::new();
         b.dialogs.ask(APP, "?");

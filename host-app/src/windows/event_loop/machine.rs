@@ -1,8 +1,11 @@
-//! What the machine does, for the user's eyes: the offer of the guest's screen where its agent is missing.
+//! What the machine does, for the user's eyes: the item in the desktop's tray, and the offer of the guest's screen where its agent is
+//! missing.
 
 use inlay_protocol::memory::{Agent, Wish};
 
 use super::Loop;
+use crate::tray::Seen;
+use crate::windows::presenter::desk::Desk;
 
 impl Loop {
     /// Offers the guest's screen while the agent is missing, and tells the machine process what the user says.
@@ -18,5 +21,17 @@ impl Loop {
             self.dialogs.offer_no_more();
         }
         self.offers = missing;
+    }
+
+    /// Tells the tray what it is to show, and the user what became of what was chosen there.
+    pub(super) fn serve_tray(&mut self) {
+        let together = self.presenter.desk().is_some_and(Desk::is_on);
+        let Some(tray) = &mut self.tray else { return };
+        if let Some(state) = self.state {
+            tray.tell(Seen { state, together });
+        }
+        for text in tray.said() {
+            self.dialogs.say(&text);
+        }
     }
 }

@@ -30,6 +30,7 @@ use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
 use crate::apps::WindowIcons;
 use graphics::Graphics;
+use crate::tray::Tray;
 use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
@@ -69,6 +70,7 @@ pub struct Loop {
     state: Option<State>,
     /// The guest's screen is offered, as its agent is missing.
     offers: bool,
+    tray: Option<Tray>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
     graphics: Graphics,
@@ -117,6 +119,7 @@ impl Loop {
             told_windows: None,
             state: None,
             offers: false,
+            tray: options.tray.clone().and_then(|(folders, name)| Tray::start(folders, name, options.border)),
             memory: GuestMemory::default(),
             presenter,
             graphics,
@@ -179,6 +182,7 @@ impl Loop {
             self.tick();
             self.show_screen();
             self.show_together();
+            self.serve_tray();
             let open = self.session.as_ref().map_or(0, Session::open_toplevels);
             self.dialogs.toplevels(open, Instant::now());
             let open = open + usize::from(self.screen.is_open());
@@ -206,6 +210,7 @@ impl Loop {
             vec![(self.display_listener.as_fd(), readable), (self.api_listener.as_fd(), readable)];
         fds.extend(self.presenter.fd().map(|fd| (fd, readable)));
         fds.extend(self.graphics.fd().map(|fd| (fd, readable)));
+        fds.extend(self.tray.as_ref().map(|tray| (tray.fd(), readable)));
         fds.extend(self.machine.as_ref().map(|c| (c.fd(), flags(c))));
         fds.extend(self.session.as_ref().map(|s| (s.connection().fd(), flags(s.connection()))));
         fds.extend(self.strangers.iter().map(|s| (s.connection.fd(), flags(&s.connection))));
