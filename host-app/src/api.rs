@@ -4,7 +4,7 @@
 //! [`Request::Signal`]. The socket lies in a folder that is the user's alone; the guest cannot reach it.
 //!
 //! ```text
-//!   Status -> Status          Ready -> Progress* -> Done | Failed
+//!   Status -> Status          Ready -> Progress* -> Done | NoAgent | Failed          AwaitAgent -> Done | Failed
 //!   Launch, Open -> Launched [-> Exited, when asked to wait] | Failed
 //!   Exec -> Stream (with the socket: the command line then speaks to the agent itself) | Failed
 //!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Window -> Done | Failed
@@ -87,6 +87,8 @@ pub enum Request {
     Status,
     /// Answer when the agent serves; show windows there.
     Ready(Display),
+    /// Answer when the agent serves, however long that takes.
+    AwaitAgent,
     /// Start an app.
     Launch {
         /// What.
@@ -210,6 +212,8 @@ pub enum Reply {
     },
     /// The program could not be started.
     LaunchFailed(LaunchError),
+    /// The guest runs, and nothing of us is in it: one line.
+    NoAgent(String),
     /// It could not be done: one line.
     Failed(String),
 }
@@ -222,6 +226,7 @@ impl Message for Request {
             Self::Signal(signal) => Invalid::unless((1..=64).contains(signal), "signal"),
             Self::Status
             | Self::Ready(_)
+            | Self::AwaitAgent
             | Self::Stop { .. }
             | Self::Pause
             | Self::Resume
@@ -255,6 +260,9 @@ pub enum ApiError {
     /// It said no.
     #[error("{0}")]
     Failed(String),
+    /// The guest runs without an agent.
+    #[error("{0}")]
+    NoAgent(String),
     /// The guest could not start the program.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -307,6 +315,7 @@ impl Client {
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<(Reply, Option<OwnedFd>), ApiError> {
         match self.connection.wait_message::<Reply>(timeout)? {
             Some((Reply::Failed(why), _)) => Err(ApiError::Failed(why)),
+            Some((Reply::NoAgent(why), _)) => Err(ApiError::NoAgent(why)),
             Some((Reply::LaunchFailed(why), _)) => Err(why.into()),
             Some((reply, fds)) => Ok((reply, fds.into_iter().next())),
             None => Err(ApiError::TimedOut(timeout.unwrap_or_default())),

@@ -179,6 +179,16 @@ pub enum LastWindow {
     Stop,
 }
 
+/// What begins a guest that has a boot loader of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// QEMU's own BIOS
+    Bios,
+    /// UEFI, by the package ovmf
+    Uefi,
+}
+
 /// The configuration of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,7 +229,11 @@ pub struct Config {
     /// More words for its kernel's command line, of at most [`OPTIONS_MAX`] printable characters.
     #[serde(default)]
     pub kernel_options: String,
-    /// Id of the base image that its root disk belongs to, for life.
+    /// What begins the guest of an imported disk; it has no base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
+    /// Id of the base image that its root disk belongs to, for life; empty where there is a firmware.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub base: String,
 }
 
@@ -240,8 +254,15 @@ impl Config {
             last_window: LastWindow::default(),
             host_time_zone: Self::default_host_time_zone(),
             kernel_options: String::new(),
+            firmware: None,
             base,
         }
+    }
+
+    /// The configuration of a machine of an imported disk.
+    #[must_use]
+    pub fn imported(firmware: Firmware) -> Self {
+        Self { firmware: Some(firmware), engine: Engine::Qemu, ..Self::new(String::new()) }
     }
 
     fn default_cpus() -> u32 {
@@ -300,17 +321,33 @@ impl Config {
         key("kernel_options", "printable ASCII, 1024 characters at most", plain)?;
         // It becomes part of a path.
         let hex = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        key(
-            "base",
-            "the id of a base image: 16 hexadecimal digits",
-            config.base.len() == 16 && hex(&config.base),
-        )?;
+        match config.firmware {
+            None => key(
+                "base",
+                "the id of a base image: 16 hexadecimal digits",
+                config.base.len() == 16 && hex(&config.base),
+            )?,
+            Some(_) => {
+                key("base", "left out where `firmware` is", config.base.is_empty())?;
+                let rule = "empty: the guest's own boot loader has its kernel's words";
+                key("kernel_options", rule, config.kernel_options.is_empty())?;
+            }
+        }
         Ok(config)
     }
 
     /// The text of the file: every key with its meaning.
     fn text(&self) -> Result<String, toml::ser::Error> {
         let keys = toml::to_string(self)?;
+        let origin = match self.firmware {
+            None => {
+                "# kernel_options: more words for its kernel's command line.\n\
+                 # base: the image that its root disk is an overlay of; do not change it.\n"
+            }
+            Some(_) => {
+                "# firmware: what runs the disk's own boot loader, \"bios\" or \"uefi\"; only QEMU has it.\n"
+            }
+        };
         Ok(format!(
             "# A machine of Inlay; changes count from its next start.\n\
              # engine: \"auto\", \"kvm\" (our own) or \"qemu\". accel, of qemu: \"tcg\" (software emulation) or \"kvm\". cpus: 1 to 64. memory: in MiB.\n\
@@ -321,8 +358,7 @@ impl Config {
              # autopause: minutes after which it is paused while it has no window and no app or command of it runs; 0 never.\n\
              # last_window: what becomes of it when its last window closes, \"keep\" or \"stop\".\n\
              # host_time_zone: whether its time zone is the host's, also when that changes.\n\
-             # kernel_options: more words for its kernel's command line.\n\
-             # base: the image that its root disk is an overlay of; do not change it.\n{keys}"
+             {origin}{keys}"
         ))
     }
 
@@ -449,6 +485,10 @@ mod tests {
         assert_eq!(Config::read(&file).unwrap(), config);
         assert!(config.write_new(&file).is_err(), "an existing file is not replaced");
         assert_eq!(Config::read(&file).unwrap(), config);
+        let foreign = folder.path().join("foreign.toml");
+        let imported = Config::imported(Firmware::Uefi);
+        imported.write_new(&foreign).unwrap();
+        assert_eq!(Config::read(&foreign).unwrap(), imported);
         config.memory = 1;
         let bad = folder.path().join("bad.toml");
         assert!(matches!(config.write_new(&bad), Err(ConfigError::Value { key: "memory", .. })));
@@ -465,7 +505,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `firmware`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));
@@ -486,7 +526,12 @@ mod tests {
         }
         let text = error(&format!("{BASE}cpus 4\n"));
         assert!(text.starts_with("m.toml:2: "), "{text}");
-        assert_eq!(error(""), "m.toml:1: missing field `base`");
+        assert!(error("").starts_with("m.toml:1: key `base` must be the id"), "{}", error(""));
+        assert!(
+            error(&format!("{BASE}firmware = \"uefi\"\n"))
+                .starts_with("m.toml:1: key `base` must be left out")
+        );
+        assert!(error("firmware = \"coreboot\"\n").starts_with("m.toml:1: key `firmware`: unknown variant"));
         assert!(error("base = \"../../etc/passwd0\"").contains("key `base` must be"));
         assert!(error(&format!("{BASE}cpus = -1\n")).contains("key `cpus`"));
     }

@@ -12,7 +12,7 @@ use std::process::Command;
 use inlay_vmm_core::engine::kvm::{Unfit, probe};
 use inlay_vmm_core::engine::qemu;
 
-use crate::create::Mirror;
+use crate::create::{self, Mirror};
 use crate::process;
 
 /// Oldest QEMU whose vhost-user-gpu works under emulation.
@@ -76,7 +76,7 @@ pub fn checks() -> Vec<Check> {
         keyring(),
     ]);
     all.extend((!rustix::process::geteuid().is_root()).then(user_namespace));
-    all.extend([kvm(), network(), isolation(), folders(), graphics(), display()]);
+    all.extend([kvm(), uefi(), network(), isolation(), folders(), graphics(), display()]);
     all
 }
 
@@ -114,6 +114,14 @@ fn isolation() -> Check {
             "a kernel with Landlock (Linux 5.13 or newer, with `landlock` in its `lsm=` list)",
         ),
     }
+}
+
+fn uefi() -> Check {
+    const WHAT: &str = "UEFI";
+    if create::has_uefi() {
+        return Check::good(WHAT, "imported disks that need it can start");
+    }
+    Check::bad(WHAT, State::Note, "imported disks start by BIOS only", install("ovmf"))
 }
 
 /// Tried in a process of its own: it cannot come back from there.

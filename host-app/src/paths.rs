@@ -275,10 +275,34 @@ impl MachinePaths {
         &self.runtime
     }
 
-    /// Its root disk, an overlay on its base.
+    /// Its root disk: an overlay on its base, or an imported one.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
         self.data.join("disk.qcow2")
+    }
+
+    /// Its disk where that was imported as it is, without a format around it.
+    #[must_use]
+    pub fn raw_disk(&self) -> PathBuf {
+        self.data.join("disk.raw")
+    }
+
+    /// What an imported machine's UEFI remembers.
+    #[must_use]
+    pub fn uefi_variables(&self) -> PathBuf {
+        self.data.join("uefi-variables.fd")
+    }
+
+    /// What an imported machine's guest gets of us, to be read there.
+    #[must_use]
+    pub fn agent_folder(&self) -> PathBuf {
+        self.data.join("agent")
+    }
+
+    /// There once an agent came from an imported machine's guest.
+    #[must_use]
+    pub fn agent_came(&self) -> PathBuf {
+        self.data.join("agent-came")
     }
 
     /// Its home disk, of its own.

@@ -85,8 +85,9 @@ fn failure(output: &Output) -> String {
 #[test]
 fn unknown_machines() {
     let home = Home::new();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["start", "nope"],
+        &["agent", "install", "nope"],
         &["stop", "nope"],
         &["pause", "nope"],
         &["resume", "nope"],
@@ -208,6 +209,70 @@ fn deleted_machines_are_gone() {
 fn image(arguments: &[&str]) {
     let output = Command::new("qemu-img").arg("create").arg("-q").args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// A file of this size, none of it zero, with the first sector of a disk that boots.
+fn disk(path: &Path, mib: usize) {
+    let mut content = vec![0x77; mib << 20];
+    content[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn disks_that_cannot_be_imported() {
+    let home = Home::new();
+    home.machine("m", &format!("base = \"{BASE}\"\n"), "");
+    disk(&home.path("disk"), 1);
+    fs::write(home.path("text"), "no disk\n".repeat(1000)).unwrap();
+    let text = |name: &str| home.path(name).to_str().unwrap().to_owned();
+    for (path, name, part) in [
+        ("disk", "m", "exists already"),
+        ("disk", "a.b", "bad machine name"),
+        ("none", "new", "No such file"),
+        ("data", "new", "not a file"),
+        ("text", "new", "boot loader"),
+    ] {
+        let said = home.fails(&["import", &text(path), "--name", name]);
+        assert!(said.contains(part), "{path}: {said}");
+        let left = fs::read_dir(home.path("data/inlay")).unwrap().count();
+        assert_eq!(left, 2, "its folder is left: {path}");
+        assert!(!home.path("config/inlay/machines/new.toml").exists());
+    }
+    let said = home.fails(&["import", &text("disk"), "--name", "new", "--memory", "1"]);
+    assert!(said.contains("`memory`"), "{said}");
+    // One that Inlay made has its agent.
+    assert!(home.fails(&["agent", "install", "m"]).contains("made by Inlay"));
+
+    // It is taken: then it is a machine, which our own engine does not start.
+    let made = home.command(&["import", &text("disk"), "--name", "new"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(fs::read(home.path("data/inlay/new/disk.raw")).unwrap(), fs::read(home.path("disk")).unwrap());
+    let said = home.fails(&["start", "new", "--headless", "--engine", "kvm"]);
+    assert!(said.contains("only QEMU has"), "{said}");
+    home.is_quiet("new");
+    assert!(home.command(&["delete", "new"]).status().unwrap().success());
+    assert!(!home.path("data/inlay/new").exists());
+}
+
+#[test]
+fn an_import_that_is_interrupted_leaves_nothing() {
+    let home = Home::new();
+    disk(&home.path("disk"), 700);
+    let mut command = home.command(&["import", home.path("disk").to_str().unwrap(), "--name", "new"]);
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let copy = home.path("data/inlay/.new-new/disk.raw");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !copy.exists() && std::time::Instant::now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("interrupted"), "{said}");
+    assert!(!home.path("data/inlay/.new-new").exists() && !home.path("data/inlay/new").exists());
+    assert!(!home.path("config/inlay/machines/new.toml").exists());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::power::{ERROR, LISTENING, RUNNING};
 use super::{GrantArgs, HoldArgs, LauncherArgs, MachineArgs, NameArg, WindowsArgs, resolve};
 use crate::api::Display;
 use crate::apps::Apps;
-use crate::files::{self, lists::FileLists};
+use crate::files::{self, Serves, lists::FileLists};
 use crate::machine::windows::WindowCommand;
 use crate::machine::{self, MachineError, Options, Sockets, launcher};
 use crate::paths::Folders;
@@ -111,10 +111,11 @@ pub(super) fn launcher(args: LauncherArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn files(name: &NameArg) -> anyhow::Result<ExitCode> {
+pub(super) fn files(name: &NameArg, agent: bool) -> anyhow::Result<ExitCode> {
     log_to_stderr("info");
     let (folders, name) = name.resolve()?;
-    let served = files::serve(&folders, &name, |note| {
+    let serves = if agent { Serves::Agent } else { Serves::Shares };
+    let served = files::serve(&folders, &name, serves, |note| {
         tell(&format!("{LISTENING}{}", one_line(note.unwrap_or_default())));
     });
     if let Err(error) = &served {

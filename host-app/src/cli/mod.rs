@@ -4,6 +4,7 @@
 
 mod apps;
 mod exec;
+mod import;
 mod internal;
 mod login;
 mod machines;
@@ -25,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use inlay_protocol::control::LaunchError;
 
 use crate::api::ApiError;
-use crate::config::{Border, Engine};
+use crate::config::{Border, Engine, Firmware};
 use crate::paths::{Folders, MachineName};
 use crate::permissions::{Pattern, Verdict};
 use crate::process::one_line;
@@ -44,6 +45,11 @@ pub(crate) struct Cli {
 enum Command {
     /// Build a machine: a Debian guest with a root disk and a home disk of its own
     Create(CreateArgs),
+    /// Make a machine of a copy of a disk: a Linux with its own boot loader, in a raw or qcow2 image
+    Import(ImportArgs),
+    /// Put Inlay's agent into the guest of an imported machine, so that its apps can be opened as windows
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Open an app of a machine as a window; the machine is started if it is off
     #[command(
         override_usage = "inlay run [OPTIONS] NAME APP [ARGS]...\n       inlay run [OPTIONS] --local APP [ARGS]..."
@@ -110,7 +116,13 @@ enum Command {
     Launcher(LauncherArgs),
     /// Internal: serve a machine's shared folders (the file server)
     #[command(hide = true)]
-    Files(NameArg),
+    Files {
+        #[command(flatten)]
+        name: NameArg,
+        /// Those that an imported guest's agent comes from instead
+        #[arg(long)]
+        agent: bool,
+    },
     /// Internal: bring a folder to a file server
     #[command(hide = true)]
     Hold(HoldArgs),
@@ -229,6 +241,36 @@ struct CreateArgs {
     /// Kept apart: you are asked each time, and its windows have a border (the default, where nobody can be asked)
     #[arg(long)]
     isolated: bool,
+}
+
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// The image, raw or qcow2; it is copied, and stays as it is
+    disk: PathBuf,
+    /// The machine's name: 1 to 31 of a-z, 0-9 and '-'
+    #[arg(long)]
+    name: String,
+    /// What runs its boot loader: by default BIOS where the disk has code for it, else UEFI where it has an EFI system partition
+    #[arg(long)]
+    firmware: Option<Firmware>,
+    /// Processors
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// A part of your desktop: copy and paste both ways without a question
+    #[arg(long, conflicts_with = "isolated")]
+    integrated: bool,
+    /// Kept apart: you are asked each time, and its windows have a border (the default, where nobody can be asked)
+    #[arg(long)]
+    isolated: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Start the machine if it is off, say what is to be typed in its guest, and wait until the agent comes
+    Install(StartArgs),
 }
 
 #[derive(Debug, Args)]
@@ -435,6 +477,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Create(args) => machines::create(args),
+        Command::Import(args) => import::import(args),
+        Command::Agent(AgentCommand::Install(args)) => import::install_agent(&args),
         Command::Run(args) => run::run(args),
         Command::Exec(args) => exec::exec(args),
         Command::Menu(args) => menu::menu(&args),
@@ -455,7 +499,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Machine(args) => internal::machine(&args),
         Command::Windows(args) => internal::windows(args),
         Command::Launcher(args) => internal::launcher(args),
-        Command::Files(name) => internal::files(&name),
+        Command::Files { name, agent } => internal::files(&name, agent),
         Command::Hold(args) => internal::hold(args),
         Command::Grant(args) => internal::grant(&args),
         Command::Jail => internal::jail(),

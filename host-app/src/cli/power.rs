@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::{BeginArgs, NameArg, StartArgs, StopArgs};
-use crate::api::{Client, Display, Reply, Request};
+use crate::api::{ApiError, Client, Display, Reply, Request};
 use crate::machine::record::{self, Lock, State};
 use crate::machine::{Sockets, check_exists};
 use crate::paths::{Folders, MachineName, MachinePaths};
@@ -175,8 +175,14 @@ pub(super) fn start(args: &StartArgs) -> anyhow::Result<ExitCode> {
         bail!("the machine {name} is running already");
     }
     let display = Display::from_env(args.begin.headless);
-    wait_ready(&mut connected.client, &name, display, &mut |_| {})?;
-    say(&format!("{name} is ready after {:.1} s", begun.elapsed().as_secs_f64()));
+    match wait_ready(&mut connected.client, &name, display, &mut |_| {}) {
+        Ok(()) => say(&format!("{name} is ready after {:.1} s", begun.elapsed().as_secs_f64())),
+        // It runs nevertheless.
+        Err(error) => match error.downcast_ref::<ApiError>() {
+            Some(ApiError::NoAgent(why)) => say(&format!("{name} runs; {why}")),
+            _ => return Err(error),
+        },
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,6 +41,14 @@ const UDHCPC: &str = include_str!("../../../assets/guest/udhcpc");
 
 const OPEN_LINK: &str = include_str!("../../../assets/guest/open-link");
 
+/// What an imported guest has beside the agent itself: name, text.
+const IMPORTED: [(&str, &str); 4] = [
+    ("begin", include_str!("../../../assets/guest/imported/begin")),
+    ("inlay.service", include_str!("../../../assets/guest/imported/inlay.service")),
+    ("install", include_str!("../../../assets/guest/imported/install")),
+    ("user", include_str!("../../../assets/guest/imported/user")),
+];
+
 /// What makes the guest's programs give links to the agent.
 const SHARE: [(&str, &str); 2] = [
     ("applications/inlay-link.desktop", include_str!("../../../assets/guest/share/inlay-link.desktop")),
@@ -73,6 +82,17 @@ const UNITS: [(&str, &str, Option<&str>); 9] = [
         include_str!("../../../assets/guest/units/inlay-network.service"),
         Some("multi-user.target"),
     ),
+];
+
+/// Those that an imported guest has as well; consoles and network are its own.
+const IMPORTED_UNITS: [&str; 7] = [
+    "inlay-agent.service",
+    "inlay-bus.service",
+    "inlay-bus.socket",
+    "inlay-poweroff.path",
+    "inlay-zone.path",
+    "inlay-zone.service",
+    "media-host.mount",
 ];
 
 /// Consoles of the guest's screen that have a login, as Ctrl-Alt-F1 and Ctrl-Alt-F2 show them.
@@ -137,77 +157,123 @@ pub fn initrd(base: &Base, agent: &Path, out: &Path) -> Result<(), CreateError> 
     write_whole(out, &whole).map_err(CreateError::io(out))
 }
 
+/// Makes the folder that an imported guest reads its agent from, anew.
+///
+/// # Errors
+/// As [`agent_cpio`].
+pub fn agent_folder(agent: &Path, out: &Path) -> Result<(), CreateError> {
+    let programs = agent_files(agent)?;
+    let new = out.with_extension("new");
+    let write = || -> io::Result<()> {
+        remove_folder(&new)?;
+        for folder in ["lib", "units", "share/applications", "share/xdg"] {
+            fs::create_dir_all(new.join(folder))?;
+        }
+        for file in programs {
+            fs::write(new.join(&file.path), &file.content)?;
+            fs::set_permissions(new.join(&file.path), fs::Permissions::from_mode(file.mode))?;
+        }
+        for (name, text) in IMPORTED {
+            fs::write(new.join(name), text)?;
+        }
+        for (name, text, _) in UNITS.iter().filter(|(name, ..)| IMPORTED_UNITS.contains(name)) {
+            fs::write(new.join("units").join(name), text)?;
+        }
+        remove_folder(out)?;
+        fs::rename(&new, out)
+    };
+    write().map_err(CreateError::io(out))
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn agent_archive(agent: &Path) -> Result<Vec<u8>, CreateError> {
+    let programs = agent_files(agent)?;
+    let mut archive = Archive::new(Vec::new());
+    add_agent(&mut archive, &programs).and_then(|()| archive.finish()).map_err(CreateError::io(agent))
+}
+
+/// A file of the agent's folder.
+struct AgentFile {
+    path: String,
+    mode: u32,
+    content: Vec<u8>,
+}
+
+/// The agent with what it is linked with, and what it calls.
+fn agent_files(agent: &Path) -> Result<Vec<AgentFile>, CreateError> {
     // The loader searches PATH for names without a slash.
     let agent = &fs::canonicalize(agent).map_err(CreateError::io(agent))?;
-    let mut archive = Archive::new(Vec::new());
-    add_agent(&mut archive, agent).and_then(|()| archive.finish().map_err(AgentError::Out)).map_err(|error| {
-        match error {
-            AgentError::Bad => CreateError::BadAgent(agent.clone()),
-            AgentError::Io(path, source) => CreateError::Io { path, source },
-            AgentError::Out(source) => CreateError::Io { path: agent.clone(), source },
-        }
+    with_libraries(agent).map_err(|error| match error {
+        AgentError::Bad => CreateError::BadAgent(agent.clone()),
+        AgentError::Io(path, source) => CreateError::Io { path, source },
     })
 }
 
 enum AgentError {
     Bad,
     Io(PathBuf, io::Error),
-    Out(io::Error),
 }
 
-fn add_agent<W: Write>(archive: &mut Archive<W>, agent: &Path) -> Result<(), AgentError> {
+fn with_libraries(agent: &Path) -> Result<Vec<AgentFile>, AgentError> {
     let read = |path: &Path| fs::read(path).map_err(|error| AgentError::Io(path.into(), error));
     let program = read(agent)?;
     let elf = Elf::parse(&program).ok_or(AgentError::Bad)?;
     let interpreter = elf.interpreter().ok_or(AgentError::Bad)?;
     let libraries = libraries(Path::new(interpreter), agent)?;
-    let mut contents = Vec::new();
-    for (name, path) in &libraries {
-        contents.push((name, read(path)?));
+    let file = |path: String, mode, content| AgentFile { path, mode, content };
+    let mut files = vec![file("inlay-agent".into(), 0o755, elf.stripped())];
+    for (name, text) in
+        [("poweroff", POWEROFF), ("zone", ZONE), ("set-zone", SET_ZONE), ("open-link", OPEN_LINK)]
+    {
+        files.push(file(name.into(), 0o755, text.into()));
     }
-    let mut write = || -> io::Result<()> {
-        archive.file("init", 0o755, INIT.as_bytes())?;
-        let folders = ["", "/lib", "/units", "/share", "/share/applications", "/share/xdg"];
-        for folder in folders {
-            archive.folder(&format!("inlay-agent{folder}"), 0o755)?;
+    for (name, text) in SHARE {
+        files.push(file(format!("share/{name}"), 0o644, text.into()));
+    }
+    for (name, path) in &libraries {
+        files.push(file(format!("lib/{name}"), 0o755, read(path)?));
+    }
+    Ok(files)
+}
+
+fn add_agent<W: Write>(archive: &mut Archive<W>, programs: &[AgentFile]) -> io::Result<()> {
+    archive.file("init", 0o755, INIT.as_bytes())?;
+    let folders = ["", "/lib", "/units", "/share", "/share/applications", "/share/xdg"];
+    for folder in folders {
+        archive.folder(&format!("inlay-agent{folder}"), 0o755)?;
+    }
+    for file in programs {
+        archive.file(&format!("inlay-agent/{}", file.path), file.mode, &file.content)?;
+    }
+    archive.file("inlay-agent/login", 0o755, LOGIN.as_bytes())?;
+    archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
+    let mut targets = BTreeMap::<_, Vec<_>>::new();
+    for (name, text, target) in UNITS {
+        archive.file(&format!("inlay-agent/units/{name}"), 0o644, text.as_bytes())?;
+        if let Some(target) = target {
+            targets.entry(target).or_default().push(name);
         }
-        archive.file("inlay-agent/inlay-agent", 0o755, &elf.stripped())?;
-        archive.file("inlay-agent/poweroff", 0o755, POWEROFF.as_bytes())?;
-        archive.file("inlay-agent/zone", 0o755, ZONE.as_bytes())?;
-        archive.file("inlay-agent/set-zone", 0o755, SET_ZONE.as_bytes())?;
-        archive.file("inlay-agent/login", 0o755, LOGIN.as_bytes())?;
-        archive.file("inlay-agent/udhcpc", 0o755, UDHCPC.as_bytes())?;
-        archive.file("inlay-agent/open-link", 0o755, OPEN_LINK.as_bytes())?;
-        for (name, text) in SHARE {
-            archive.file(&format!("inlay-agent/share/{name}"), 0o644, text.as_bytes())?;
+    }
+    for (target, units) in targets {
+        let folder = format!("inlay-agent/units/{target}.wants");
+        archive.folder(&folder, 0o755)?;
+        for unit in units {
+            archive.link(&format!("{folder}/{unit}"), &format!("../{unit}"))?;
         }
-        for (name, content) in &contents {
-            archive.file(&format!("inlay-agent/lib/{name}"), 0o755, content)?;
-        }
-        let mut targets = BTreeMap::<_, Vec<_>>::new();
-        for (name, text, target) in UNITS {
-            archive.file(&format!("inlay-agent/units/{name}"), 0o644, text.as_bytes())?;
-            if let Some(target) = target {
-                targets.entry(target).or_default().push(name);
+        if target == "multi-user.target" {
+            for console in CONSOLES {
+                let link = format!("{folder}/inlay-console@{console}.service");
+                archive.link(&link, "../inlay-console@.service")?;
             }
         }
-        for (target, units) in targets {
-            let folder = format!("inlay-agent/units/{target}.wants");
-            archive.folder(&folder, 0o755)?;
-            for unit in units {
-                archive.link(&format!("{folder}/{unit}"), &format!("../{unit}"))?;
-            }
-            if target == "multi-user.target" {
-                for console in CONSOLES {
-                    let link = format!("{folder}/inlay-console@{console}.service");
-                    archive.link(&link, "../inlay-console@.service")?;
-                }
-            }
-        }
-        Ok(())
-    };
-    write().map_err(AgentError::Out)
+    }
+    Ok(())
 }
 
 /// The libraries that the loader finds for a program, and the loader itself under the name that the unit calls.
@@ -267,6 +333,46 @@ mod tests {
         assert!(holds("inlay-agent/units/sysinit.target.wants/inlay-agent.service"));
         assert!(holds("inlay-agent/units/multi-user.target.wants/inlay-console@tty1.service"));
         assert!(holds("init"));
+    }
+
+    #[test]
+    fn an_imported_guest_finds_what_its_scripts_and_units_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("agent");
+        // Over an older one.
+        fs::create_dir_all(out.join("lib")).unwrap();
+        fs::write(out.join("lib/old"), "").unwrap();
+        agent_folder(&std::env::current_exe().unwrap(), &out).unwrap();
+        assert!(!out.join("lib/old").exists());
+        for (path, part) in
+            [("begin", "$host/"), ("install", "$here/"), ("inlay.service", "/run/inlay/host/agent/")]
+        {
+            let text = fs::read_to_string(out.join(path)).unwrap();
+            for (at, _) in text.match_indices(part) {
+                let name: String = text[at + part.len()..]
+                    .chars()
+                    .take_while(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter))
+                    .collect();
+                assert!(name.is_empty() || out.join(&name).exists(), "{path}: {name}");
+            }
+        }
+        let begin = fs::read_to_string(out.join("begin")).unwrap();
+        let agent = fs::read_to_string(out.join("units/inlay-agent.service")).unwrap();
+        for program in agent.split_whitespace().filter_map(|word| word.strip_prefix("/run/inlay/agent/")) {
+            assert!(begin.contains(program.split('/').next().unwrap()), "{program}");
+        }
+        // What is put in other words for its user is there to be.
+        let texts: String =
+            IMPORTED_UNITS.map(|unit| fs::read_to_string(out.join("units").join(unit)).unwrap()).concat();
+        for line in [
+            "\nUser=user\n",
+            "\nSocketUser=user\n",
+            "\nSocketGroup=user\n",
+            "\nConditionKernelCommandLine=inlay.files\n",
+            "\nStandardError=journal+console\n",
+        ] {
+            assert!(texts.contains(line) && begin.contains(line.trim().split('+').next().unwrap()), "{line}");
+        }
     }
 
     #[test]

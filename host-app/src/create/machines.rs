@@ -4,6 +4,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use inlay_vmm_core::devices::block::Format;
+
+use super::import::Uefi;
 use super::interrupt::Interrupts;
 use super::progress::{Progress, STEPS};
 use super::{Base, CreateError, CreateOptions, tool};
@@ -59,7 +62,7 @@ fn make(
     let made = remove_if_there(&new)
         .and_then(|()| make_disks(&new, &base))
         .and_then(|()| interrupts.check())
-        .and_then(|()| permit(options))
+        .and_then(|()| permit(&options.folders, &options.name, options.integrated))
         .and_then(|()| publish(&new, &paths, &config));
     made.map_err(|error| {
         let error = error.or_no_space(data, MACHINE_MIB);
@@ -81,12 +84,12 @@ pub fn check_free(folders: &Folders, name: &MachineName) -> Result<(), CreateErr
 }
 
 /// What the new machine may exchange; an isolated one needs no file. What an earlier one of its name had is not its own.
-fn permit(options: &CreateOptions) -> Result<(), CreateError> {
-    let file = options.folders.permissions(&options.name);
+pub(super) fn permit(folders: &Folders, name: &MachineName, integrated: bool) -> Result<(), CreateError> {
+    let file = folders.permissions(name);
     remove_file_if_there(&file)?;
-    remove_file_if_there(&options.folders.shares(&options.name))?;
-    remove_file_if_there(&options.folders.recent(&options.name))?;
-    if options.integrated { Ok(Permissions::integrated().write(&file)?) } else { Ok(()) }
+    remove_file_if_there(&folders.shares(name))?;
+    remove_file_if_there(&folders.recent(name))?;
+    if integrated { Ok(Permissions::integrated().write(&file)?) } else { Ok(()) }
 }
 
 fn make_disks(new: &Path, base: &Base) -> Result<(), CreateError> {
@@ -105,7 +108,7 @@ fn make_disks(new: &Path, base: &Base) -> Result<(), CreateError> {
 }
 
 /// Gives the finished machine its name. The configuration comes first: it is what makes a machine.
-fn publish(new: &Path, paths: &MachinePaths, config: &Config) -> Result<(), CreateError> {
+pub(super) fn publish(new: &Path, paths: &MachinePaths, config: &Config) -> Result<(), CreateError> {
     if let Some(folder) = paths.config().parent() {
         fs::create_dir_all(folder).map_err(CreateError::io(folder))?;
     }
@@ -172,6 +175,26 @@ pub fn delete(folders: &Folders, name: &MachineName) -> Result<(), CreateError> 
 
 /// What the engine starts a machine with.
 #[derive(Debug, Clone)]
+pub enum Boot {
+    /// A guest that was built here: its kernel is ours to load.
+    Own(BootFiles),
+    /// An imported disk, with a boot loader of its own.
+    Imported(ImportedFiles),
+}
+
+/// An imported machine's files.
+#[derive(Debug, Clone)]
+pub struct ImportedFiles {
+    /// The disk; its serial number must be `inlay-root`.
+    pub disk: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// The UEFI's code and what it remembers; the BIOS is QEMU's own.
+    pub uefi: Option<Uefi>,
+}
+
+/// What a guest that was built here boots from.
+#[derive(Debug, Clone)]
 pub struct BootFiles {
     /// Its base image.
     pub base: Base,
@@ -190,11 +213,11 @@ pub const ROOT_SERIAL: &str = "inlay-root";
 /// Serial number by which the guest knows its home disk.
 pub const HOME_SERIAL: &str = "inlay-home";
 
-/// What a machine boots from; the initrd is written by [`super::initrd`].
+/// What a machine boots from; the initrd of one that was built here is written by [`super::initrd`].
 ///
 /// # Errors
-/// There is no such machine, or its configuration or its base is broken.
-pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, BootFiles), CreateError> {
+/// There is no such machine, or its configuration or its base is broken, or its firmware is missing.
+pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot), CreateError> {
     let paths = folders.machine(name);
     let config = match Config::read(paths.config()) {
         Err(ConfigError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -202,6 +225,10 @@ pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot
         }
         other => other?,
     };
+    if let Some(firmware) = config.firmware {
+        let files = super::import::files(&paths, firmware)?;
+        return Ok((config, Boot::Imported(files)));
+    }
     let base = Base::find(folders, &config.base)?;
     let (root_disk, home_disk) = (paths.disk(), paths.home_disk());
     for disk in [&root_disk, &home_disk] {
@@ -211,10 +238,10 @@ pub fn boot_files(folders: &Folders, name: &MachineName) -> Result<(Config, Boot
         "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 audit=0 8250.nr_uarts=1 systemd.hostname={name} \
          systemd.show_status=0 systemd.gpt_auto=0"
     );
-    Ok((config, BootFiles { kernel: base.kernel(), base, command_line, root_disk, home_disk }))
+    Ok((config, Boot::Own(BootFiles { kernel: base.kernel(), base, command_line, root_disk, home_disk })))
 }
 
-fn remove_if_there(folder: &Path) -> Result<(), CreateError> {
+pub(super) fn remove_if_there(folder: &Path) -> Result<(), CreateError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CreateError::io(folder)(error)),
         _ => Ok(()),
@@ -262,7 +289,9 @@ mod tests {
         assert_eq!(list(&folders).unwrap(), []);
         let (b, a) = (made(&folders, &base, "b"), made(&folders, &base, "a"));
         assert_eq!(list(&folders).unwrap(), [a.clone(), b.clone()]);
-        let (config, boot) = boot_files(&folders, &a).unwrap();
+        let (config, Boot::Own(boot)) = boot_files(&folders, &a).unwrap() else {
+            panic!("it was built here")
+        };
         assert_eq!(config.base, BASE);
         assert!(boot.command_line.contains("systemd.hostname=a "));
         tool::run("qemu-img", "qemu-utils", |command| command.args(["check", "-q"]).arg(&boot.root_disk))

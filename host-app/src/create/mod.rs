@@ -6,6 +6,8 @@
 //!                                                         initramfs.cpio  modules, busybox, e2fsck
 //! .bases/ID/root.ext4 <--overlay-- NAME/disk.qcow2        NAME/home.raw   a disk of its own, survives a reset
 //! start: initramfs.cpio + (init, agent, units of this build) = the initrd that the guest boots
+//!
+//! somebody's disk --inlay import--> NAME/disk.qcow2 or disk.raw, with its own boot loader
 //! ```
 //!
 //! A base is named by its content: by what was asked for and by what was installed. Everything is made in a folder beside
@@ -15,9 +17,11 @@ mod base;
 mod bootstrap;
 pub mod cpio;
 mod elf;
+mod import;
 mod initramfs;
 mod interrupt;
 pub mod kernel;
+mod loader;
 mod machines;
 mod mirror;
 mod progress;
@@ -28,9 +32,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use base::{Base, BaseRequest};
-pub use initramfs::{agent_cpio, initrd};
+pub use import::{ImportError, ImportOptions, Uefi, has_uefi, import};
+pub use initramfs::{agent_cpio, agent_folder, initrd};
 pub use kernel::KernelError;
-pub use machines::{BootFiles, HOME_SERIAL, ROOT_SERIAL, boot_files, check_free, create, delete, list};
+pub use machines::{
+    Boot, BootFiles, HOME_SERIAL, ImportedFiles, ROOT_SERIAL, boot_files, check_free, create, delete, list,
+};
 pub use mirror::{Mirror, MirrorError};
 pub use progress::{Progress, Quiet, for_terminal};
 
@@ -133,6 +140,9 @@ pub enum CreateError {
     /// The mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    /// A disk to be imported, or a firmware.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -23,6 +23,8 @@ pub trait Progress: fmt::Debug {
     fn step(&self, number: usize, of: usize, what: &str);
     /// Something worth a line beside the steps.
     fn note(&self, text: &str);
+    /// So much of the step is done.
+    fn part(&self, _done: u64, _of: u64) {}
     /// It is over, well or not.
     fn end(&self) {}
 }
@@ -61,6 +63,12 @@ impl Progress for Bar {
 
     fn note(&self, text: &str) {
         self.0.println(text);
+    }
+
+    fn part(&self, done: u64, of: u64) {
+        // Of the bar, which has a place for each step.
+        self.0.set_length(of);
+        self.0.set_position(done);
     }
 
     fn end(&self) {

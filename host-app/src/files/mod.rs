@@ -33,12 +33,25 @@ pub use self::control::{Ask, FilesClient, FilesError};
 use crate::machine::Sockets;
 use crate::machine::door::chain;
 use crate::paths::{Folders, MachineName};
-use crate::shares::Shares;
+use crate::shares::{SharedFolder, Shares};
 
 /// What the guest mounts.
 pub const TAG: &str = "inlay";
+/// What an imported guest mounts for its agent.
+pub const AGENT_TAG: &str = "inlay-agent";
+/// What it finds there, beside nothing.
+pub const AGENT_NAME: &str = "agent";
 /// The guest's user, in whose name apps run.
 const GUEST_USER: (u32, u32) = (1000, 1000);
+
+/// What a file server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// The folders that the user shares.
+    Shares,
+    /// What an imported guest gets of us: one folder, to be read.
+    Agent,
+}
 
 /// A server that the device's thread and the control socket share.
 #[derive(Clone)]
@@ -100,15 +113,32 @@ impl fs::Server for Shared {
 ///
 /// # Errors
 /// The list, the sockets or the jail.
-pub fn serve(folders: &Folders, name: &MachineName, ready: impl FnOnce(Option<&str>)) -> anyhow::Result<()> {
-    let sockets = Sockets::new(folders.machine(name).runtime());
-    let list = Shares::read(&folders.shares(name))?;
-    let device_socket = listen(&sockets.vhost_files())?;
-    let control = listen(&sockets.files())?;
-    let namespaces = Namespaces::enter(&folders.own())?;
+pub fn serve(
+    folders: &Folders,
+    name: &MachineName,
+    serves: Serves,
+    ready: impl FnOnce(Option<&str>),
+) -> anyhow::Result<()> {
+    let paths = folders.machine(name);
+    let sockets = Sockets::new(paths.runtime());
+    let (shared, hidden, socket, tag) = match serves {
+        Serves::Shares => {
+            let list = Shares::read(&folders.shares(name))?;
+            (list.iter().cloned().collect(), folders.own(), sockets.vhost_files(), TAG)
+        }
+        // It is our own, and nothing else is served.
+        Serves::Agent => {
+            let path = paths.agent_folder().canonicalize().context("the agent's folder")?;
+            let folder = SharedFolder { name: AGENT_NAME.into(), path, read_only: true };
+            (vec![folder], Vec::new(), sockets.vhost_agent(), AGENT_TAG)
+        }
+    };
+    let device_socket = listen(&socket)?;
+    let control = (serves == Serves::Shares).then(|| listen(&sockets.files())).transpose()?;
+    let namespaces = Namespaces::enter(&hidden)?;
     let mut server = Server::new(Owner::new(GUEST_USER), most_descriptors());
     let mut notes = Vec::new();
-    for folder in list.iter() {
+    for folder in &shared {
         // As when it was added, it must be a folder, and what it is called after.
         let real = folder.path.canonicalize().is_ok_and(|real| real == folder.path);
         let held = if real && folder.path.is_dir() {
@@ -132,39 +162,31 @@ pub fn serve(folders: &Folders, name: &MachineName, ready: impl FnOnce(Option<&s
     }
     namespaces.close()?;
     let shared = Shared(Arc::new(Mutex::new(server)));
-    let device = Fs::new(TAG, shared.clone()).map_err(anyhow::Error::msg)?;
-    let device = VhostUser::serve(
-        Box::new(device),
-        device_socket,
-        &sockets.vhost_files(),
-        None,
-        confine::Thread::Files,
-    )?;
+    let device = Fs::new(tag, shared.clone()).map_err(anyhow::Error::msg)?;
+    let device = VhostUser::serve(Box::new(device), device_socket, &socket, None, confine::Thread::Files)?;
     ready((!notes.is_empty()).then(|| notes.join("; ")).as_deref());
     confine::here(confine::Thread::Files);
-    let end = listen_to_user(&control, &shared);
+    let end = listen_to_user(control.as_ref(), &shared);
     // What it has to remove is outside of the jail.
     std::mem::forget(device);
     end.context("the file server cannot wait")
 }
 
-fn listen_to_user(control: &UnixListener, shared: &Shared) -> io::Result<()> {
+fn listen_to_user(control: Option<&UnixListener>, shared: &Shared) -> io::Result<()> {
     let input = io::stdin();
     loop {
-        let mut fds =
-            [PollFd::new(&input, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
+        let listens = control.map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN));
+        let mut fds: Vec<_> = [PollFd::new(&input, PollFlags::IN)].into_iter().chain(listens).collect();
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [machine, asked] = fds.map(|fd| fd.revents());
-        if !machine.is_empty() {
+        let mut came = fds.iter().map(|fd| !fd.revents().is_empty());
+        if came.next() == Some(true) {
             // Nothing is ever said there.
             return Ok(());
         }
-        if asked.is_empty() {
-            continue;
-        }
+        let (Some(true), Some(control)) = (came.next(), control) else { continue };
         match control.accept() {
             Ok((stream, _)) => {
                 if let Err(error) = answer(stream.into(), shared) {

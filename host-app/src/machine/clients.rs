@@ -22,6 +22,8 @@ pub enum Doing {
     Nothing,
     /// The agent.
     Ready,
+    /// The agent, however long that takes.
+    Agent,
     /// The start of an app; and whether also its end.
     Launch {
         /// The launch.

@@ -7,12 +7,14 @@
 //!             agent ready           pause, idle
 //!  Starting -------------> Running <----------> Paused
 //!     |  |                    |                    |
-//!     |  | no agent in time,  | stop, SIGTERM      | stop (resumes first)
+//!     |  | no agent in time*, | stop, SIGTERM      | stop (resumes first)
 //!     |  | nobody to ask      |                    |
 //!     |  v                    v                    |
 //!     | Failed          Stopping: asked -> quit -> killed
 //!     |                       |
 //!     '---- the engine's process ends ----> Stopped, or Failed when nobody wanted it
+//!
+//!  * Running, where somebody looks at the guest's screen, and in an imported machine, whose agent may never have been installed
 //! ```
 //!
 //! Sockets, all in the machine's runtime folder, which is the user's alone: `machine.sock` (command lines, [`crate::api`]),
@@ -27,6 +29,7 @@ pub mod door;
 pub mod engine;
 pub mod guest;
 mod idle;
+mod imported;
 pub mod launcher;
 pub mod memory;
 mod missing;
@@ -120,6 +123,12 @@ impl Sockets {
         self.0.join("vhost-files.sock")
     }
 
+    /// The engine to the server of an imported guest's agent.
+    #[must_use]
+    pub fn vhost_agent(&self) -> PathBuf {
+        self.0.join("vhost-agent.sock")
+    }
+
     /// Command lines to the file server.
     #[must_use]
     pub fn files(&self) -> PathBuf {
@@ -189,6 +198,11 @@ pub enum MachineError {
     /// No QEMU that can be used.
     #[error("no QEMU can be used (`inlay doctor` tells how to get one)")]
     NoEngine(#[source] QemuError),
+    /// An imported machine, on our own engine.
+    #[error(
+        "{0} was imported: its boot loader needs a firmware, which only QEMU has (leave --engine kvm out, or have engine = \"qemu\" in its configuration)"
+    )]
+    Imported(MachineName),
     /// Its engine does not run it.
     #[error("the guest cannot be started (what its kernel said, if anything, is in {log})")]
     Engine {

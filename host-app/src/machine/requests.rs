@@ -9,6 +9,7 @@ use super::clients::{Client, Clients, Doing};
 use super::control::AskError;
 use super::door::chain;
 use super::guest::Guest;
+use super::imported::Imported;
 use super::running::{Phase, Running};
 use crate::api::{self, Display, Reply, Request, Status};
 
@@ -57,6 +58,14 @@ impl Running {
         match request {
             Request::Status => Err(Reply::Status(self.status(guest))),
             Request::Ready(display) => self.wait_ready(guest, index, &display),
+            Request::AwaitAgent => {
+                self.may_start_programs(guest)?;
+                if self.control.ready() {
+                    return Err(Reply::Done);
+                }
+                self.awaits(index, Doing::Agent, None);
+                Ok(())
+            }
             Request::Launch { program, wait, display } => {
                 self.may_start_programs(guest)?;
                 self.windows.show(&display).map_err(|error| Reply::Failed(error.to_string()))?;
@@ -126,6 +135,11 @@ impl Running {
         }
         if self.control.ready() {
             return Err(Reply::Done);
+        }
+        if !matches!(self.phase, Phase::Starting { .. })
+            && let Some(why) = self.imported.as_ref().and_then(Imported::no_agent)
+        {
+            return Err(Reply::NoAgent(why));
         }
         let (text, limit) = match self.phase {
             // The machine's own limit ends this.

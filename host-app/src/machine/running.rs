@@ -18,6 +18,7 @@ use super::door::chain;
 use super::door::{Arrival, Door};
 use super::guest::{Ended, Guest};
 use super::idle::{Act, Idle, Usage};
+use super::imported::Imported;
 use super::launcher::Launcher;
 use super::memory::{MemoryServer, Observer};
 use super::missing::Missing;
@@ -90,6 +91,8 @@ pub struct Running {
     idle: Idle,
     pub(super) missing: Missing,
     catalogue: Catalogue,
+    /// What is different where the disk was imported.
+    pub(super) imported: Option<Imported>,
     /// Why the shared folders are gone, when they are.
     pub(super) files_failed: Option<String>,
     /// Bytes of what apps copied that the agent is to keep.
@@ -135,7 +138,11 @@ impl Running {
             screen.show(Show::default());
         }
         let now = Instant::now();
-        let phase = Phase::Starting { until: now + options.start_limit };
+        let imported = config.firmware.map(|_| Imported::of(paths));
+        let phase = match &imported {
+            Some(imported) if !imported.expects_agent() => Phase::Running,
+            _ => Phase::Starting { until: now + options.start_limit },
+        };
         let paths = paths.clone();
         let keep_copied = u64::from(config.keep_copied) << 20;
         Ok(Self {
@@ -154,6 +161,7 @@ impl Running {
             idle: Idle::new(config),
             missing: Missing::new(options.start_limit),
             catalogue: Catalogue::new(Apps::of(&paths)),
+            imported,
             paths,
             keep_copied,
             files_failed: None,
@@ -333,12 +341,15 @@ impl Running {
                     self.phase = Phase::Running;
                 }
                 self.missing.came();
+                if let Some(imported) = &mut self.imported {
+                    imported.came();
+                }
                 self.zone.begin();
                 self.check_clock();
                 if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
                     tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
                 }
-                self.answer_where(|doing| doing == Doing::Ready, &Reply::Done);
+                self.answer_where(|doing| matches!(doing, Doing::Ready | Doing::Agent), &Reply::Done);
                 let question = self.catalogue.begin();
                 self.ask_for_apps(Some(question));
             }
@@ -520,6 +531,16 @@ impl Running {
             Phase::Starting { until } if *until <= now && self.screen.shown().is_some() => {
                 self.goes_on_without();
             }
+            Phase::Starting { until } if *until <= now && self.imported.is_some() => {
+                tracing::warn!("the guest's agent is not ready; the guest goes on without");
+                self.phase = Phase::Running;
+                let why = self.imported.as_mut().and_then(|imported| {
+                    imported.did_not_come();
+                    imported.no_agent()
+                });
+                let reply = Reply::NoAgent(why.unwrap_or_default());
+                self.answer_where(|doing| doing == Doing::Ready, &reply);
+            }
             Phase::Starting { until } if *until <= now => {
                 let waited = self.since.elapsed().as_secs();
                 let log = self.paths.serial_log();
@@ -559,6 +580,8 @@ impl Running {
         match &self.phase {
             Phase::Stopping { .. } => End::Off,
             Phase::Failing { reason, .. } => End::Failed(reason.clone()),
+            // Whoever looked at its screen may have done it.
+            Phase::Starting { .. } if self.imported.is_some() && ended.in_order => End::Off,
             Phase::Starting { .. } => End::Failed(format!(
                 "the guest ended before its agent was ready ({}): see {}",
                 ended.reason,

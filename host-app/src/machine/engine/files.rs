@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::{MachineError, Sockets};
 use super::device_error;
 use crate::cli::{ERROR, LISTENING};
-use crate::files::TAG;
+use crate::files::{Serves, TAG};
 use crate::paths::MachineName;
 use crate::process;
 
@@ -29,11 +29,14 @@ impl FileServer {
     ///
     /// # Errors
     /// It cannot be started: in words for the user.
-    pub fn start(name: &MachineName, log: &Path) -> Result<(Self, Option<String>), String> {
+    pub fn start(name: &MachineName, serves: Serves, log: &Path) -> Result<(Self, Option<String>), String> {
         let failed = |error: std::io::Error| error.to_string();
         let program = process::own_binary().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.arg("files").arg(name.to_string());
+        if serves == Serves::Agent {
+            command.arg("--agent");
+        }
         let log = std::fs::File::create(log).map_err(failed)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child =

@@ -14,12 +14,13 @@ use super::super::MachineError;
 use super::super::guest::{Ended, Guest};
 use super::files::FileServer;
 use super::network::{Passt, mac};
-use super::{Start, device_error, ended};
+use super::{Boots, Start, device_error, ended};
 use crate::{config, create};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, screen, serial_log, sandbox, files } = start;
+    let Start { name, config, boot, sockets, observer, screen, serial_log, sandbox, files, agent: _ } = start;
+    let Boots::Own { files: boot, initrd } = boot else { return Err(MachineError::Imported(name.clone())) };
     let bases: Vec<_> = boot.base.root().parent().map(Path::to_path_buf).into_iter().collect();
     let disk = |path, format, serial: &str| {
         let image = ImageConfig { path, format, read_only: false, backing_folders: bases.clone() };

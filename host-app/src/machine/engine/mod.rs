@@ -21,8 +21,9 @@ use super::sandbox::Sandbox;
 use super::screen::Devices;
 use super::{MachineError, Sockets};
 use crate::config::{Config, Engine, Network};
-use crate::create::{self, BootFiles};
-use crate::paths::{Folders, MachineName};
+use crate::create::{self, Boot, BootFiles, ImportedFiles};
+use crate::files::Serves;
+use crate::paths::{Folders, MachineName, MachinePaths};
 use crate::process;
 
 /// The guest's context id. Any from 3 on: each machine has a vsock device of its own.
@@ -36,8 +37,7 @@ const ON_SCREEN: &str = " console=tty0 loglevel=6 systemd.show_status=1";
 struct Start<'a> {
     name: &'a MachineName,
     config: &'a Config,
-    boot: BootFiles,
-    initrd: PathBuf,
+    boot: Boots,
     sockets: &'a Sockets,
     observer: &'a Observer,
     screen: &'a Devices,
@@ -45,6 +45,14 @@ struct Start<'a> {
     /// To be entered before the guest's devices run.
     sandbox: Sandbox,
     files: Option<FileServer>,
+    /// What gives an imported guest its agent.
+    agent: Option<FileServer>,
+}
+
+/// What a guest boots from, ready.
+enum Boots {
+    Own { files: BootFiles, initrd: PathBuf },
+    Imported(ImportedFiles),
 }
 
 /// Switches a machine's guest on, with the engine that is asked for, or else the one of its configuration. When the choice is
@@ -60,43 +68,47 @@ pub fn start(
     observer: &Observer,
     screen: &Devices,
 ) -> Result<(Box<dyn Guest>, Option<String>), MachineError> {
-    let (config, mut boot) = create::boot_files(folders, name)?;
-    if screen.screen().display().is_some() {
-        boot.command_line.push_str(ON_SCREEN);
+    let (config, boot) = create::boot_files(folders, name)?;
+    let engine = engine.unwrap_or(config.engine);
+    let imported = matches!(boot, Boot::Imported(_));
+    if imported && engine == Engine::Kvm {
+        return Err(MachineError::Imported(name.clone()));
     }
-    if config.network == Network::None {
-        // It would look for its card for ever.
-        boot.command_line.push_str(" inlay.no-network");
-    }
-    if !config.kernel_options.is_empty() {
-        boot.command_line.push(' ');
-        boot.command_line.push_str(&config.kernel_options);
-    }
-    let (files, file_note) = match FileServer::start(name, &folders.machine(name).data().join("files.log")) {
-        Ok((files, note)) => {
-            boot.command_line.push_str(" inlay.files");
-            (Some(files), note)
-        }
+    let paths = folders.machine(name);
+    let (files, file_note) = match FileServer::start(name, Serves::Shares, &paths.data().join("files.log")) {
+        Ok((files, note)) => (Some(files), note),
         Err(why) => {
             tracing::warn!("the guest has no shared folders: {why}");
             (None, Some(format!("the guest has no shared folders: {why}")))
         }
     };
-    let initrd = folders.machine(name).data().join("initrd");
-    create::initrd(&boot.base, &process::agent_binary()?, &initrd)?;
-    let serial_log = folders.machine(name).serial_log();
-    let paths = folders.machine(name);
+    let (agent, agent_note) = if imported { agent(&paths)? } else { (None, None) };
+    let base = match &boot {
+        Boot::Own(files) => files.base.root().parent().map(Path::to_path_buf),
+        Boot::Imported(_) => None,
+    };
+    let boot = match boot {
+        Boot::Own(mut own) => {
+            own.command_line.push_str(&more_words(&config, screen, files.is_some()));
+            let initrd = paths.data().join("initrd");
+            create::initrd(&own.base, &process::agent_binary()?, &initrd)?;
+            Boots::Own { files: own, initrd }
+        }
+        Boot::Imported(files) => Boots::Imported(files),
+    };
     let sandbox = Sandbox {
         own: vec![paths.data().into(), paths.runtime().into()],
         parents: paths.runtime().parent().map(Path::to_path_buf).into_iter().collect(),
-        reads: boot.base.root().parent().map(Path::to_path_buf).into_iter().collect(),
+        reads: base.into_iter().collect(),
         program: None,
     };
+    let serial_log = paths.serial_log();
     let start =
-        Start { name, config: &config, boot, initrd, sockets, observer, screen, serial_log, sandbox, files };
-    let (guest, engine_note) = match engine.unwrap_or(config.engine) {
+        Start { name, config: &config, boot, sockets, observer, screen, serial_log, sandbox, files, agent };
+    let (guest, engine_note) = match engine {
         Engine::Kvm => (kvm::start(start)?, None),
         Engine::Qemu => (qemu::start(start)?, None),
+        Engine::Auto if imported => (qemu::start(start)?, None),
         Engine::Auto => match probe() {
             Ok(_) => (kvm::start(start)?, None),
             Err(why) => {
@@ -106,8 +118,44 @@ pub fn start(
             }
         },
     };
-    let notes: Vec<_> = engine_note.into_iter().chain(file_note).collect();
+    let notes: Vec<_> = engine_note.into_iter().chain(file_note).chain(agent_note).collect();
     Ok((guest, (!notes.is_empty()).then(|| notes.join("; "))))
+}
+
+/// What the kernel of a guest that was built here is told beside what every start tells it.
+fn more_words(config: &Config, screen: &Devices, files: bool) -> String {
+    let mut words = String::new();
+    if screen.screen().display().is_some() {
+        words.push_str(ON_SCREEN);
+    }
+    if config.network == Network::None {
+        // It would look for its card for ever.
+        words.push_str(" inlay.no-network");
+    }
+    if !config.kernel_options.is_empty() {
+        words.push(' ');
+        words.push_str(&config.kernel_options);
+    }
+    if files {
+        words.push_str(" inlay.files");
+    }
+    words
+}
+
+/// A file server, and what the user should know.
+type Served = (Option<FileServer>, Option<String>);
+
+/// Lays ready what an imported guest gets of us, of this build, and serves it. Where that cannot be done the guest runs without.
+fn agent(paths: &MachinePaths) -> Result<Served, MachineError> {
+    create::agent_folder(&process::agent_binary()?, &paths.agent_folder())?;
+    Ok(match FileServer::start(paths.name(), Serves::Agent, &paths.data().join("agent.log")) {
+        Ok((server, note)) => (Some(server), note),
+        Err(why) => {
+            let note = format!("the guest gets no agent of this host: {why}");
+            tracing::warn!("{note}");
+            (None, Some(note))
+        }
+    })
 }
 
 fn device_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MachineError {

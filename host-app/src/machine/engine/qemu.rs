@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use inlay_vmm_core::devices::block::Format;
 use inlay_vmm_core::devices::net::tap;
 use inlay_vmm_core::engine::qemu::{self, Disk, DiskFormat, Qemu, QemuConfig, QemuError};
 use inlay_vmm_core::transport::vhost_user::VhostUser;
@@ -15,14 +16,14 @@ use super::super::screen::{Devices, FIRST_SIZE};
 use super::super::{MachineError, Sockets};
 use super::files::FileServer;
 use super::network::mac;
-use super::{Start, device_error, ended};
+use super::{Boots, Start, device_error, ended};
 use crate::config::{Accel, Config, Network};
-use crate::create::{self, BootFiles};
-use crate::files::TAG;
+use crate::create::{self, Uefi};
+use crate::files::{AGENT_TAG, TAG};
 
 /// Switches the guest on.
 pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
-    let Start { name, config, boot, initrd, sockets, observer, screen, serial_log, mut sandbox, files } =
+    let Start { name, config, boot, sockets, observer, screen, serial_log, mut sandbox, files, agent } =
         start;
     let network = match &config.network {
         Network::User => qemu::Network::User,
@@ -39,12 +40,17 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     let devices = devices(sockets, observer, screen)?;
     let qemu = QemuConfig {
         name: format!("inlay-{name}"),
-        initrd: Some(initrd),
         serial_log: serial_log.clone(),
         gpu_socket: Some(sockets.gpu()),
         vsock_socket: Some(sockets.vhost_vsock()),
         input_sockets: vec![sockets.keyboard(), sockets.pointer()],
-        file_system: files.as_ref().map(|_| (sockets.vhost_files(), TAG.into())),
+        file_systems: [
+            files.as_ref().map(|_| (sockets.vhost_files(), TAG.into())),
+            agent.as_ref().map(|_| (sockets.vhost_agent(), AGENT_TAG.into())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         network,
         mac: mac(name),
         ..of(config, boot)
@@ -54,12 +60,43 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
         source => MachineError::Engine { log: serial_log, source: Box::new(source) },
     })?;
-    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, files }))
+    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, files, _agent: agent }))
 }
 
-/// What the configuration and the base say of the machine.
-fn of(config: &Config, boot: BootFiles) -> QemuConfig {
-    let disk = |path, format, serial: &str| Disk { path, format, serial: serial.into(), read_only: false };
+/// What the configuration and the disks say of the machine.
+fn of(config: &Config, boot: Boots) -> QemuConfig {
+    let disk = |path, format, serial: &str, overlay| Disk {
+        path,
+        format,
+        serial: serial.into(),
+        read_only: false,
+        overlay,
+    };
+    let (boot, disks) = match boot {
+        Boots::Own { files, initrd } => {
+            let cmdline = match config.accel {
+                // They guard a real processor's speculation; each system call would empty the emulator's page cache.
+                Accel::Tcg => format!("{} mitigations=off", files.command_line),
+                Accel::Kvm => files.command_line,
+            };
+            let disks = vec![
+                disk(files.root_disk, DiskFormat::Qcow2, create::ROOT_SERIAL, true),
+                disk(files.home_disk, DiskFormat::Raw, create::HOME_SERIAL, false),
+            ];
+            (qemu::Boot::Kernel { kernel: files.kernel, initrd: Some(initrd), cmdline }, disks)
+        }
+        Boots::Imported(files) => {
+            let boot = match files.uefi {
+                None => qemu::Boot::Bios,
+                Some(Uefi { code, variables }) => qemu::Boot::Uefi { code, variables },
+            };
+            let format = match files.format {
+                Format::Raw => DiskFormat::Raw,
+                Format::Qcow2 => DiskFormat::Qcow2,
+            };
+            (boot, vec![disk(files.disk, format, create::ROOT_SERIAL, false)])
+        }
+    };
     QemuConfig {
         accel: match config.accel {
             Accel::Tcg => qemu::Accel::Tcg,
@@ -67,16 +104,8 @@ fn of(config: &Config, boot: BootFiles) -> QemuConfig {
         },
         cpus: config.cpus,
         memory_mib: config.memory,
-        kernel: boot.kernel,
-        cmdline: match config.accel {
-            // They guard a real processor's speculation; each system call would empty the emulator's page cache.
-            Accel::Tcg => format!("{} mitigations=off", boot.command_line),
-            Accel::Kvm => boot.command_line,
-        },
-        disks: vec![
-            disk(boot.root_disk, DiskFormat::Qcow2, create::ROOT_SERIAL),
-            disk(boot.home_disk, DiskFormat::Raw, create::HOME_SERIAL),
-        ],
+        boot,
+        disks,
         ..QemuConfig::default()
     }
 }
@@ -99,6 +128,7 @@ struct QemuGuest {
     engine: String,
     _devices: [VhostUser; 4],
     files: Option<FileServer>,
+    _agent: Option<FileServer>,
 }
 
 impl Guest for QemuGuest {

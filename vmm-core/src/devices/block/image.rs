@@ -121,6 +121,16 @@ impl Image {
         self.access.readv(vector, at)
     }
 
+    /// Reads into memory of our own.
+    ///
+    /// # Errors
+    /// The host's, or there is no so much from there on.
+    pub fn read_bytes(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= self.size());
+        end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.access.read(bytes, at)
+    }
+
     /// Writes from guest memory.
     ///
     /// # Errors

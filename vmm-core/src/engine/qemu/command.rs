@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Accel, Disk, Network, QemuConfig, QemuError};
+use super::{Accel, Boot, Disk, DiskFormat, Network, QemuConfig, QemuError};
 
 /// Descriptors that QEMU inherits.
 #[derive(Clone, Copy)]
@@ -27,11 +27,7 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
         args.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     }
     machine(&mut args, config);
-    args.option("-kernel", &config.kernel);
-    if let Some(initrd) = &config.initrd {
-        args.option("-initrd", initrd);
-    }
-    args.option("-append", &config.cmdline);
+    boot(&mut args, &config.boot)?;
 
     args.option("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
     args.option("-mon", "chardev=qmp,mode=control");
@@ -39,7 +35,7 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
     args.option("-serial", "chardev:serial");
 
     for (index, disk) in config.disks.iter().enumerate() {
-        add_disk(&mut args, index, disk)?;
+        add_disk(&mut args, index, disk, !matches!(config.boot, Boot::Kernel { .. }))?;
     }
     args.json("-object", &json!({"qom-type": "rng-random", "id": "rng", "filename": "/dev/urandom"}));
     args.json("-device", &json!({"driver": "virtio-rng-pci", "rng": "rng", "disable-legacy": "on"}));
@@ -79,11 +75,12 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
         socket_chardev(&mut args, &id, socket);
         args.json("-device", &json!({"driver": "vhost-user-input-pci", "chardev": id}));
     }
-    if let Some((socket, tag)) = &config.file_system {
-        socket_chardev(&mut args, "files", socket);
+    for (index, (socket, tag)) in config.file_systems.iter().enumerate() {
+        let id = format!("files{index}");
+        socket_chardev(&mut args, &id, socket);
         args.json(
             "-device",
-            &json!({"driver": "vhost-user-fs-pci", "chardev": "files", "tag": tag, "queue-size": 1024}),
+            &json!({"driver": "vhost-user-fs-pci", "chardev": id, "tag": tag, "queue-size": 1024}),
         );
     }
     Ok(args.0)
@@ -118,33 +115,62 @@ fn machine(args: &mut Args, config: &QemuConfig) {
     }
 }
 
-fn add_disk(args: &mut Args, index: usize, disk: &Disk) -> Result<(), QemuError> {
-    let path = disk.path.to_str();
-    let path = path.ok_or_else(|| QemuError::Config(format!("{} is not UTF-8", disk.path.display())))?;
-    args.json(
-        "-blockdev",
-        &json!({
-            "driver": disk.format.name(),
-            "node-name": format!("disk{index}"),
+fn boot(args: &mut Args, boot: &Boot) -> Result<(), QemuError> {
+    match boot {
+        Boot::Kernel { kernel, initrd, cmdline } => {
+            args.option("-kernel", kernel);
+            if let Some(initrd) = initrd {
+                args.option("-initrd", initrd);
+            }
+            args.option("-append", cmdline);
+        }
+        Boot::Bios => {}
+        Boot::Uefi { code, variables } => {
+            for (name, path, read_only) in [("code", code, true), ("variables", variables, false)] {
+                let file = json!({"driver": "file", "filename": utf8(path)?, "read-only": read_only});
+                let flash = json!({"driver": "raw", "node-name": name, "read-only": read_only, "file": file});
+                args.json("-blockdev", &flash);
+            }
+            args.option("-machine", "pflash0=code,pflash1=variables");
+        }
+    }
+    Ok(())
+}
+
+/// A path as JSON can hold it.
+fn utf8(path: &Path) -> Result<&str, QemuError> {
+    path.to_str().ok_or_else(|| QemuError::Config(format!("{} is not UTF-8", path.display())))
+}
+
+/// `bootable`: the firmware looks for a boot loader on the disks, in their order.
+fn add_disk(args: &mut Args, index: usize, disk: &Disk, bootable: bool) -> Result<(), QemuError> {
+    let mut image = json!({
+        "driver": disk.format.name(),
+        "node-name": format!("disk{index}"),
+        "read-only": disk.read_only,
+        "discard": "unmap",
+        "file": {
+            "driver": "file",
+            "filename": utf8(&disk.path)?,
             "read-only": disk.read_only,
             "discard": "unmap",
-            "file": {
-                "driver": "file",
-                "filename": path,
-                "read-only": disk.read_only,
-                "discard": "unmap",
-            },
-        }),
-    );
-    args.json(
-        "-device",
-        &json!({
-            "driver": "virtio-blk-pci",
-            "drive": format!("disk{index}"),
-            "serial": disk.serial,
-            "disable-legacy": "on",
-        }),
-    );
+        },
+    });
+    if disk.format == DiskFormat::Qcow2 && !disk.overlay {
+        // Whatever its header says.
+        image["backing"] = Value::Null;
+    }
+    args.json("-blockdev", &image);
+    let mut device = json!({
+        "driver": "virtio-blk-pci",
+        "drive": format!("disk{index}"),
+        "serial": disk.serial,
+        "disable-legacy": "on",
+    });
+    if bootable {
+        device["bootindex"] = json!(index);
+    }
+    args.json("-device", &device);
     Ok(())
 }
 

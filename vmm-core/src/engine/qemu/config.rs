@@ -36,6 +36,29 @@ impl DiskFormat {
     }
 }
 
+/// What the guest begins with.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// A kernel that QEMU loads.
+    Kernel {
+        /// The file: an uncompressed `vmlinux` with a PVH entry starts seconds earlier than a `bzImage` under emulation.
+        kernel: PathBuf,
+        /// The initramfs.
+        initrd: Option<PathBuf>,
+        /// The kernel's command line; the serial port is `ttyS0`.
+        cmdline: String,
+    },
+    /// QEMU's own BIOS, which runs the boot loader of the first disk.
+    Bios,
+    /// A UEFI firmware, which runs the boot loader of the first disk.
+    Uefi {
+        /// Its code: never written to.
+        code: PathBuf,
+        /// What it remembers: written to.
+        variables: PathBuf,
+    },
+}
+
 /// A virtio disk. It is cached by the host, and safe: what the guest flushes is on the host's disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -47,6 +70,8 @@ pub struct Disk {
     pub serial: String,
     /// The guest cannot write it. QEMU locks an image against other machines unless all use it so.
     pub read_only: bool,
+    /// Whether the image may be laid over another one that it names.
+    pub overlay: bool,
 }
 
 /// What the guest's network card is connected to.
@@ -73,12 +98,8 @@ pub struct QemuConfig {
     pub cpus: u32,
     /// RAM in MiB; a memfd that vhost-user devices share.
     pub memory_mib: u32,
-    /// The kernel: an uncompressed `vmlinux` with a PVH entry starts seconds earlier than a `bzImage` under emulation.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initrd: Option<PathBuf>,
-    /// The kernel's command line; the serial port is `ttyS0`.
-    pub cmdline: String,
+    /// What the guest begins with.
+    pub boot: Boot,
     /// Disks in the order in which the guest finds them (`vda`, `vdb`, ...).
     pub disks: Vec<Disk>,
     /// The guest's network.
@@ -93,12 +114,12 @@ pub struct QemuConfig {
     pub vsock_socket: Option<PathBuf>,
     /// The vhost-user sockets of input devices.
     pub input_sockets: Vec<PathBuf>,
-    /// The vhost-user socket of a file server, and the tag that the guest mounts.
-    pub file_system: Option<(PathBuf, String)>,
+    /// The vhost-user sockets of file servers, and the tags that the guest mounts.
+    pub file_systems: Vec<(PathBuf, String)>,
 }
 
 impl Default for QemuConfig {
-    /// A machine with two processors and 1 GiB, without kernel, disks, network or devices.
+    /// A machine with two processors and 1 GiB, without disks, network or devices.
     fn default() -> Self {
         Self {
             binary: super::BINARY.into(),
@@ -106,9 +127,7 @@ impl Default for QemuConfig {
             accel: Accel::Tcg,
             cpus: 2,
             memory_mib: 1024,
-            kernel: PathBuf::new(),
-            initrd: None,
-            cmdline: String::new(),
+            boot: Boot::Bios,
             disks: Vec::new(),
             network: Network::None,
             mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
@@ -116,7 +135,7 @@ impl Default for QemuConfig {
             gpu_socket: None,
             vsock_socket: None,
             input_sockets: Vec::new(),
-            file_system: None,
+            file_systems: Vec::new(),
         }
     }
 }
@@ -130,7 +149,12 @@ impl QemuConfig {
         if self.memory_mib < 64 {
             return Err(QemuError::Config(format!("{} MiB of memory are too little", self.memory_mib)));
         }
-        let files = self.disks.iter().map(|d| &d.path).chain(&self.initrd).chain([&self.kernel]);
+        let boot = match &self.boot {
+            Boot::Kernel { kernel, initrd, .. } => vec![Some(kernel), initrd.as_ref()],
+            Boot::Bios => Vec::new(),
+            Boot::Uefi { code, variables } => vec![Some(code), Some(variables)],
+        };
+        let files = self.disks.iter().map(|disk| &disk.path).chain(boot.into_iter().flatten());
         for file in files {
             if let Err(error) = std::fs::metadata(file) {
                 return Err(QemuError::Config(format!("cannot use {}: {error}", file.display())));

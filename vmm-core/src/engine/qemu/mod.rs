@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
-pub use config::{Accel, Disk, DiskFormat, Network, QemuConfig};
+pub use config::{Accel, Boot, Disk, DiskFormat, Network, QemuConfig};
 use keeper::Shared;
 
 pub use super::Exit;

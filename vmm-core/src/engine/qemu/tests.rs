@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::qmp::{Message, parse};
-use super::{Disk, DiskFormat, Exit, Qemu, QemuConfig, QemuError, version};
+use super::{Boot, Disk, DiskFormat, Exit, Qemu, QemuConfig, QemuError, version};
 use crate::engine::lines::Lines;
 use crate::engine::serial::{SerialLog, printable};
 
@@ -33,9 +33,13 @@ fn halting_kernel(dir: &Path) -> std::path::PathBuf {
     path
 }
 
+fn kernel(kernel: std::path::PathBuf) -> Boot {
+    Boot::Kernel { kernel, initrd: None, cmdline: String::new() }
+}
+
 fn config(dir: &Path) -> QemuConfig {
     QemuConfig {
-        kernel: halting_kernel(dir),
+        boot: kernel(halting_kernel(dir)),
         memory_mib: 64,
         cpus: 1,
         serial_log: dir.join("serial.log"),
@@ -100,12 +104,22 @@ fn what_is_wrong_is_said_in_one_line() {
     let none = QemuConfig { binary: "qemu-of-nowhere".into(), ..base.clone() };
     assert_eq!(start_error(&none), "qemu-of-nowhere is not installed");
 
-    let kernel = QemuConfig { kernel: dir.path().join("missing"), ..base.clone() };
-    assert!(start_error(&kernel).contains("missing: No such file"), "{}", start_error(&kernel));
+    let uefi =
+        |code, variables| Boot::Uefi { code: dir.path().join(code), variables: dir.path().join(variables) };
+    for boot in [kernel(dir.path().join("missing")), uefi("kernel", "missing"), uefi("missing", "kernel")] {
+        let said = start_error(&QemuConfig { boot, ..base.clone() });
+        assert!(said.contains("missing: No such file"), "{said}");
+    }
 
     let image = dir.path().join("disk,with=comma.qcow2");
     std::fs::write(&image, vec![0; 4096]).unwrap();
-    let disk = Disk { path: image, format: DiskFormat::Qcow2, serial: "root".into(), read_only: false };
+    let disk = Disk {
+        path: image,
+        format: DiskFormat::Qcow2,
+        serial: "root".into(),
+        read_only: false,
+        overlay: true,
+    };
     let bad = QemuConfig { disks: vec![disk.clone()], ..base.clone() };
     let said = start_error(&bad);
     assert!(said.starts_with("QEMU does not start: ") && said.contains("not in qcow2 format"), "{said}");
