@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 pub mod bare;
 pub mod client;
 pub mod echo;
+pub mod foreign;
 pub mod nested;
 pub mod pattern;
 pub mod sway;

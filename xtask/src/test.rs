@@ -31,6 +31,8 @@ pub fn all() -> Result<()> {
         .output()
         .context("inlay delete")?;
     setup::machine(WARM_UP, GUEST_PACKAGES, |command| folders.apply(command))?;
+    let mut foreign = Command::new(shell::target().join("debug/inlay-foreign"));
+    shell::logged("the disks of foreign guests", folders.apply(&mut foreign))?;
     let mut cargo = cargo_test();
     for target in test_targets(true)? {
         cargo.args(["--test", &target]);

@@ -46,6 +46,15 @@ impl Machine {
         machine
     }
 
+    /// One of a copy of somebody's disk.
+    pub fn import(what: &str, display: Option<&str>, disk: &Path) -> Self {
+        let name = format!("t{}-{what}", std::process::id());
+        let machine = Self { name, display: display.map(str::to_owned), engine: "qemu" };
+        let disk = disk.to_str().unwrap();
+        machine.ok(&["import", disk, "--name", &machine.name, "--integrated", "--memory", "1024"]);
+        machine
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("inlay"));
         command.args(arguments).env_remove("WAYLAND_DISPLAY").stdin(Stdio::null());

@@ -1,0 +1,10 @@
+//! Makes the disks of foreign guests that the tests import, and tells where they are.
+
+use inlay_tests::foreign::Disk;
+
+fn main() -> anyhow::Result<()> {
+    for disk in [Disk::Bios, Disk::Uefi] {
+        println!("{}", disk.path()?.display());
+    }
+    Ok(())
+}
