@@ -53,7 +53,11 @@ impl HostClock {
         command.args(["--engine", "qemu"]);
         command.env("LD_PRELOAD", program("libinlay_shifted_clock.so"));
         command.env("INLAY_SHIFTED_CLOCK", self.file.path());
-        command.env("TZ", "Asia/Kathmandu").env("LANG", LOCALE).env_remove("LC_ALL").env_remove("LC_MESSAGES");
+        command
+            .env("TZ", "Asia/Kathmandu")
+            .env("LANG", LOCALE)
+            .env_remove("LC_ALL")
+            .env_remove("LC_MESSAGES");
         let out = command.output().unwrap();
         assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stderr), machine.logs());
     }

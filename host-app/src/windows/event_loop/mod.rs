@@ -29,8 +29,8 @@ use super::screen::Screen as GuestScreen;
 use super::session::{Session, SessionError, Tools};
 use super::{Options, Screen};
 use crate::apps::WindowIcons;
-use graphics::Graphics;
 use crate::tray::Tray;
+use graphics::Graphics;
 use questions::Asker;
 
 /// Apps of hidden windows get their frame callbacks this often.
