@@ -480,6 +480,7 @@ mod tests {
         config.autopause = 0;
         config.last_window = LastWindow::Stop;
         config.host_time_zone = false;
+        config.tray = false;
         config.kernel_options = "quiet init=\"/bin/sh\"".into();
         config.write_new(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);
@@ -505,7 +506,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `firmware`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `tray`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `firmware`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));

@@ -156,7 +156,7 @@ fn the_screen_of_a_guest_that_runs_is_shown_and_keeps_its_shape_in_the_window() 
     xvfb.click(&window);
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F2"]);
     log_in_and_paint(&machine, &xvfb, "root", 44, BLUE);
-    enter(&xvfb, "(sleep 3; systemctl stop inlay-agent; sleep 20; systemctl start inlay-agent) &");
+    enter(&xvfb, "(sleep 3; systemctl stop inlay-agent; sleep 15; systemctl start inlay-agent) &");
     xvfb.xdotool(&["windowclose", &window]);
     within(soon() * 5, "the command's end", || command.ended());
     xvfb.find("Inlay");

@@ -98,8 +98,9 @@ struct Menu<'a> {
 impl Menu<'_> {
     fn entries(&self) -> Vec<Entry> {
         let object = [self.item.as_str(), "/MenuBar"];
-        let layout =
-            self.bus.call(object, "com.canonical.dbusmenu.GetLayout", &["0", "-1", "@as []"]).unwrap();
+        // It may have gone just now.
+        let layout = self.bus.call(object, "com.canonical.dbusmenu.GetLayout", &["0", "-1", "@as []"]);
+        let layout = layout.unwrap_or_default();
         let entries = layout.split("<(").skip(1).filter_map(|entry| {
             let (id, rest) = entry.split_once(", ")?;
             let (properties, _) = rest.split_once('}')?;
@@ -189,7 +190,7 @@ fn configure(machine: &Machine, changes: &[(&str, &str)]) {
 
 /// Starts it on the display and the bus; nobody waits for its agent, which does not come.
 fn start(machine: &Machine, bus: &Bus) -> Process {
-    let mut command = machine.command(&["start", &machine.name, "--engine", "qemu", "--timeout", "30"]);
+    let mut command = machine.command(&["start", &machine.name, "--engine", "qemu", "--timeout", "20"]);
     command.env("DBUS_SESSION_BUS_ADDRESS", &bus.address).stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process::spawn(&mut command);
     eventually("the window process", || inlay::windows::api::windows(&machine.api()).ok());

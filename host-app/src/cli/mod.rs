@@ -86,7 +86,7 @@ enum Command {
     },
     /// List the apps of a machine, as it told of them last
     Apps(AppsArgs),
-    /// Search the apps of all machines, or of one, in a window, and open one: for a key of the desktop's
+    /// Search the apps of all machines, or of one, in a window, and open one: for a key of the desktop's (or click on a tray item)
     Menu(MenuArgs),
     /// Show the apps of a machine in this host's menus and docks, or no longer
     #[command(subcommand)]
@@ -330,7 +330,7 @@ struct BeginArgs {
     /// Without a display: windows can only be seen by `inlay screenshot`
     #[arg(long)]
     headless: bool,
-    /// Seconds that the guest may take to start
+    /// Seconds that the guest may take to start; then it fails, or on a desktop you are asked
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
     /// Who runs the guest, if it is off; as its configuration says when not given
