@@ -71,7 +71,9 @@ fn log_in(machine: &Machine, xvfb: &Xvfb) {
     let is_in = || serial(machine).contains("/dev/tty1\r\nroot\r\nBOOT_IMAGE=vmlinuz");
     while !is_in() {
         assert!(Instant::now() < end, "no login that listens: {}{}", serial(machine), machine.logs());
-        for line in ["root", PASSWORD, "(tty; id -un; cat /proc/cmdline) > /dev/ttyS0"] {
+        for line in
+            ["root", PASSWORD, "tty > /dev/ttyS0; id -un > /dev/ttyS0; cat /proc/cmdline > /dev/ttyS0"]
+        {
             enter(xvfb, line);
             let tried = Instant::now();
             while tried.elapsed() < patience && !is_in() {
@@ -123,6 +125,8 @@ fn paint_terminal(machine: &Machine, xvfb: &Xvfb, window: &str, background: u8, 
         assert!(Instant::now() < end, "no terminal that listens{}", machine.logs());
         xvfb.xdotool(&["mousemove", "--window", window, &at[0], &at[1], "click", "1"]);
         std::thread::sleep(Duration::from_secs(1));
+        // A line that only half came may have a quote that is open.
+        xvfb.xdotool(&["key", "ctrl+c"]);
         enter(xvfb, &format!("printf '\\033[{background}m\\033[2J\\033[H'"));
         let tried = Instant::now();
         while tried.elapsed() < Duration::from_secs(4) && !is_painted() {
