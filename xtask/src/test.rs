@@ -17,6 +17,8 @@ const WHOLE_PATHS: &str = "tests";
 /// The machine that makes sure of the base image before the tests begin.
 const WARM_UP: &str = "warm-up";
 /// What the guests of the tests have beside the usual (the same as in `tests/tests/machine.rs`).
+/// The language of their user.
+const GUEST_LOCALE: &str = "de_DE.UTF-8";
 const GUEST_PACKAGES: &str = "git,make,sqlite3,tcc,wl-clipboard,xclip,xterm";
 
 /// All tests.
@@ -30,7 +32,9 @@ pub fn all() -> Result<()> {
         .apply(Command::new(setup::inlay()).args(["delete", "--force", WARM_UP]))
         .output()
         .context("inlay delete")?;
-    setup::machine(WARM_UP, GUEST_PACKAGES, |command| folders.apply(command))?;
+    setup::machine(WARM_UP, GUEST_PACKAGES, |command| {
+        folders.apply(command).env("LANG", GUEST_LOCALE).env_remove("LC_ALL").env_remove("LC_MESSAGES")
+    })?;
     let mut foreign = Command::new(shell::target().join("debug/inlay-foreign"));
     shell::logged("the disks of foreign guests", folders.apply(&mut foreign))?;
     let mut cargo = cargo_test();

@@ -41,7 +41,13 @@ impl Machine {
         let machine = Self { name, display: display.map(str::to_owned), engine };
         let create = ["create", &machine.name, "--integrated", "--memory", "1024", "--packages", PACKAGES];
         // Of a user whose apps are to speak German, where one says so.
-        let out = machine.command(&create).env("LANG", LOCALE).env_remove("LC_ALL").output().unwrap();
+        let out = machine
+            .command(&create)
+            .env("LANG", LOCALE)
+            .env_remove("LC_ALL")
+            .env_remove("LC_MESSAGES")
+            .output()
+            .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         machine
     }
