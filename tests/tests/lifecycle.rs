@@ -79,7 +79,8 @@ struct Off {
 
 impl GuestClock {
     fn new(machine: &Machine) -> Self {
-        let script = "while read line; do echo $EPOCHREALTIME; done";
+        // Numbers with a point, in whatever language.
+        let script = "LC_ALL=C; while read line; do echo $EPOCHREALTIME; done";
         let mut command = machine.command(&["exec", &machine.name, "--", "bash", "-c", script]);
         let mut shell = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let ask = shell.0.stdin.take().unwrap();
@@ -162,7 +163,9 @@ fn an_hours_pause_is_not_noticed_but_by_the_clock() {
     zones_that_are_none(&machine);
     // And its language: that of formats, and of texts.
     assert_eq!(machine.guest("echo $LANG; date -d 2026-11-27 +%A").trim(), "de_DE.UTF-8\nFreitag");
-    assert!(machine.guest("ls /usr/share/locale").split_whitespace().eq(["de"]), "texts of one language");
+    let texts = machine.guest("ls /usr/share/locale");
+    let mut languages = texts.split_whitespace();
+    assert!(languages.next() == Some("de") && languages.all(|name| name.starts_with("de_")), "{texts}");
 
     let talk = machine.guest_process("exec perl -e \"$(cat)\"");
     let mut talk = talk;

@@ -16,9 +16,9 @@ const WHOLE_PATHS: &str = "tests";
 
 /// The machine that makes sure of the base image before the tests begin.
 const WARM_UP: &str = "warm-up";
-/// What the guests of the tests have beside the usual (the same as in `tests/tests/machine.rs`).
-/// The language of their user.
+/// The language of the guests' user (the same as in `tests/tests/common/machine.rs`, as the next).
 const GUEST_LOCALE: &str = "de_DE.UTF-8";
+/// What the guests of the tests have beside the usual.
 const GUEST_PACKAGES: &str = "git,make,sqlite3,tcc,wl-clipboard,xclip,xterm";
 
 /// All tests.
