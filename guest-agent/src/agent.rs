@@ -60,6 +60,8 @@ pub struct Settings {
     pub poweroff: String,
     /// Sets the guest's time zone to the one whose name follows.
     pub zone: String,
+    /// What the keys of the guest's own consoles are is written to here.
+    pub console_keys: Option<PathBuf>,
     /// The locale of the host's user; empty for none.
     pub locale: String,
     /// Desktop files and defaults of ours for apps, where links may be opened elsewhere.

@@ -12,6 +12,7 @@ mod apps;
 mod catalogue;
 mod channel;
 mod clock;
+mod console;
 mod control;
 mod copying;
 mod cursor;
@@ -25,6 +26,7 @@ mod inject;
 mod links;
 mod locale;
 mod pool;
+mod shared;
 mod spawn;
 mod surface;
 mod watch;
@@ -83,6 +85,9 @@ struct Arguments {
     /// Shell command that sets the time zone, whose name follows it
     #[arg(long, value_name = "COMMAND", default_value = "timedatectl set-timezone")]
     zone_command: String,
+    /// File for the keys of the system's own consoles, which `inlay-agent set-keys FILE` sets as root
+    #[arg(long, value_name = "FILE")]
+    console_keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,6 +114,15 @@ fn main() -> ExitCode {
             Err(error) => {
                 // Whoever started it may show it.
                 let _ = writeln!(std::io::stderr(), "the link cannot be given to the agent: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if word == console::SET {
+        return match console::set_main(&argument) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "the consoles' keyboard stays as it is: {error}");
                 ExitCode::FAILURE
             }
         };
@@ -143,6 +157,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     insert_wayland(&handle, listener, display)?;
     insert_links(&handle, &agent.settings)?;
     insert_signals(&handle)?;
+    if !arguments.control.is_local() {
+        shared::link();
+    }
     let end = loop {
         let timeout = agent.turn();
         if let Some(end) = agent.end.take() {
@@ -184,6 +201,7 @@ fn settings(arguments: &Arguments, runtime_dir: &Path, name: &str) -> Settings {
         runtime_dir: session,
         poweroff: arguments.poweroff_command.clone(),
         zone: arguments.zone_command.clone(),
+        console_keys: arguments.console_keys.clone(),
         locale: String::new(),
         share: arguments.share.clone(),
         x11: None,

@@ -63,8 +63,8 @@ impl Apps {
         all
     }
 
-    /// Them, one by one, in no order.
-    fn each(&self) -> impl Iterator<Item = Stored> {
+    /// Them, one by one, in no order: however large they are, one is in memory.
+    pub fn each(&self) -> impl Iterator<Item = Stored> {
         let mut left = MOST_BYTES;
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().take(limits::APPS);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

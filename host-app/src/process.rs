@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use inlay_vmm_core::engine::signals::block_end_signals;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 /// Why a program of Inlay's own cannot be found.
@@ -68,6 +69,13 @@ pub fn in_own_session(command: &mut Command) -> &mut Command {
             Ok(())
         })
     }
+}
+
+/// Makes the child deaf to what ends a session (SIGTERM to each of its processes): a guest that is being switched off in order
+/// needs it until it is off.
+pub fn outlive_session(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure runs between fork and exec and makes one system call only.
+    unsafe { command.pre_exec(block_end_signals) }
 }
 
 /// Makes what a killed child leaves behind fall to this process.

@@ -8,11 +8,13 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::scripted::{Agent, Screen};
+use common::sway::Sway;
 use common::{Process, SOON, Xvfb, eventually};
 use inlay::permissions::{Kind, Permissions, Resource, Verdict, Way};
+use inlay_exchange::transfer::IDLE;
 use inlay_protocol::connection::Connection;
 use inlay_protocol::copying::{Item, Left, Node};
 use inlay_protocol::display::*;
@@ -22,8 +24,36 @@ use inlay_protocol::stream::Chunk;
 
 const LIST: &str = "text/uri-list";
 
+enum Host {
+    X11(Xvfb),
+    Wayland(Sway),
+}
+
+impl Host {
+    /// An app that pastes from the clipboard: this type, or the names of all types.
+    fn paste(&self, kind: Option<&str>) -> Command {
+        match self {
+            Self::X11(xvfb) => {
+                let mut command = Command::new("xclip");
+                command.args(["-o", "-selection", "clipboard", "-t", kind.unwrap_or("TARGETS")]);
+                command.env("DISPLAY", &xvfb.display);
+                command
+            }
+            Self::Wayland(sway) => {
+                let mut command = Command::new("wl-paste");
+                match kind {
+                    Some(kind) => command.args(["--no-newline", "--type", kind]),
+                    None => command.arg("--list-types"),
+                };
+                command.env("WAYLAND_DISPLAY", sway.socket());
+                command
+            }
+        }
+    }
+}
+
 struct Place {
-    xvfb: Xvfb,
+    host: Host,
     agent: Agent,
     permissions: PathBuf,
     folder: tempfile::TempDir,
@@ -46,13 +76,24 @@ impl Paste {
 
 impl Place {
     fn new() -> Self {
+        Self::on(Host::X11(Xvfb::start()))
+    }
+
+    fn on(host: Host) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let permissions = folder.path().join("guest.toml");
         Permissions::all(Verdict::Always).write(&permissions).unwrap();
-        let xvfb = Xvfb::start();
-        let screen = Screen::X11(&xvfb.display);
-        let agent = Agent::start_apart(screen, &["--permissions", permissions.to_str().unwrap()]);
-        Self { xvfb, agent, permissions, folder, pastes: 0 }
+        let arguments = ["--permissions", permissions.to_str().unwrap()];
+        let agent = match &host {
+            Host::X11(xvfb) => Agent::start_apart(Screen::X11(&xvfb.display), &arguments),
+            Host::Wayland(sway) => Agent::start_apart(Screen::Wayland(&sway.socket()), &arguments),
+        };
+        Self { host, agent, permissions, folder, pastes: 0 }
+    }
+
+    fn xvfb(&self) -> &Xvfb {
+        let Host::X11(xvfb) = &self.host else { panic!("not on X11") };
+        xvfb
     }
 
     /// The guest copies a list of files.
@@ -60,16 +101,15 @@ impl Place {
         let types = vec![LIST.to_owned()];
         self.agent.send(&Request::Offer(Offer { selection: Selection::Clipboard, serial, types }));
         eventually("the copied list", || {
-            let types = self.xvfb.tool("xclip", &["-o", "-selection", "clipboard", "-t", "TARGETS"]);
-            types.contains(LIST).then_some(())
+            let types = self.host.paste(None).output().unwrap().stdout;
+            String::from_utf8_lossy(&types).contains(LIST).then_some(())
         });
     }
 
     fn pastes(&mut self) -> Paste {
         self.pastes += 1;
         let out = self.folder.path().join(self.pastes.to_string());
-        let mut command = Command::new("xclip");
-        command.args(["-o", "-selection", "clipboard", "-t", LIST]).env("DISPLAY", &self.xvfb.display);
+        let mut command = self.host.paste(Some(LIST));
         command.stdout(fs::File::create(&out).unwrap()).stderr(Stdio::null());
         Paste { app: Process::spawn(&mut command), out }
     }
@@ -182,7 +222,7 @@ fn a_list_is_given_when_its_files_are_here_and_a_hostile_tree_leads_nowhere() {
         ["passwd", "up"].iter().all(|name| fs::symlink_metadata(copied.join("1/docs").join(name)).is_err())
     );
     // The user is told of what is missing.
-    place.xvfb.find("Inlay");
+    place.xvfb().find("Inlay");
     // Another paste of the same list is served by the same copy; what was copied anew is not.
     let paste = place.pastes();
     place.gives(
@@ -223,14 +263,14 @@ fn a_copy_that_is_cancelled_breaks_off_or_is_forbidden_ends_in_an_empty_paste() 
     };
     // A window says how far it is, and takes a "Cancel".
     let (paste, mut stream) = begin(&mut place, 1);
-    let window = place.xvfb.find("Inlay");
+    let window = place.xvfb().find("Inlay");
     place.agent.listen(Duration::from_millis(700));
-    let area = place.xvfb.area(&window);
+    let area = place.xvfb().area(&window);
     let (x, y) = (area.x + area.width.cast_signed() - 40, area.y + area.height.cast_signed() - 30);
-    place.xvfb.xdotool(&["mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
+    place.xvfb().xdotool(&["mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
     assert_eq!(paste.ended(), "");
     closed(&mut stream);
-    eventually("the window's end", || place.xvfb.is_gone("Inlay").then_some(()));
+    eventually("the window's end", || place.xvfb().is_gone("Inlay").then_some(()));
     assert_eq!(place.names(), [""; 0]);
     // Not permitted any more.
     let (paste, mut stream) = begin(&mut place, 2);
@@ -248,7 +288,42 @@ fn a_copy_that_is_cancelled_breaks_off_or_is_forbidden_ends_in_an_empty_paste() 
     let (paste, stream) = begin(&mut place, 3);
     drop(stream);
     assert_eq!(paste.ended(), "");
-    place.xvfb.find("Inlay");
+    place.xvfb().find("Inlay");
     assert_eq!(place.names(), [""; 0]);
     assert!(Path::new("/proc").join(place.agent.process_id().to_string()).exists());
+}
+
+#[test]
+fn a_guest_that_sends_nothing_more_is_given_up() {
+    let mut place = Place::new();
+    place.copies(1);
+    let begun = Instant::now();
+    let paste = place.pastes();
+    place.gives("file:///large\r\n");
+    let (_, mut stream) = place.asked();
+    let first =
+        [vec![Item::Found { files: 1, bytes: 1 << 20 }, Item::Chosen(0)], file("large", &[7; 60_000])];
+    pour(&mut stream, &bytes(&first.concat()[..4]));
+    assert_eq!(paste.ended(), "");
+    let waited = begun.elapsed();
+    assert!(waited >= IDLE && waited < IDLE + Duration::from_secs(25), "{waited:?}");
+    assert_eq!(place.names(), [""; 0]);
+    place.xvfb().find("Inlay");
+}
+
+#[test]
+fn a_list_is_pasted_on_a_wayland_desktop() {
+    let mut place = Place::on(Host::Wayland(Sway::start()));
+    place.copies(1);
+    let paste = place.pastes();
+    place.gives("file:///home/a%20b\r\n");
+    let (paths, mut stream) = place.asked();
+    assert_eq!(paths, ["/home/a b"]);
+    let items =
+        [vec![Item::Found { files: 1, bytes: 5 }, Item::Chosen(0)], file("a b", b"words"), vec![Item::Done]];
+    send(&mut stream, &bytes(&items.concat()));
+    let list = paste.ended();
+    let path = list.trim_end().strip_prefix("file://").unwrap().replace("%20", " ");
+    assert!(Path::new(&path).starts_with(place.copied()), "{list}");
+    assert_eq!(fs::read(path).unwrap(), b"words");
 }

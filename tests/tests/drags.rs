@@ -97,35 +97,6 @@ fn text_is_dragged_out_of_the_guest_on_x11() {
 }
 
 #[test]
-fn formatted_text_pictures_and_data_are_dragged_out_of_a_qt_app() {
-    let xvfb = Xvfb::start();
-    let folder = tempfile::tempdir().unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drag.py");
-    let [out, end] = ["target", "source"].map(|role| folder.path().join(role));
-    let source = format!("QT_QPA_PLATFORM=xcb /usr/bin/python3 {script} source {}", end.display());
-    let _local = Local::start(&["sh", "-c", &source], Some(&xvfb.display));
-    let mut command = Command::new("/usr/bin/python3");
-    command.arg(script).arg("target").arg(&out).env("DISPLAY", &xvfb.display).env("QT_QPA_PLATFORM", "xcb");
-    let _target = Process::spawn(command.stderr(Stdio::null()));
-    let (source, target) = (xvfb.find("source"), xvfb.find("target"));
-    xvfb.xdotool(&["windowmove", &source, "50", "50"]);
-    xvfb.xdotool(&["windowmove", &target, "600", "400"]);
-    std::thread::sleep(Duration::from_millis(500));
-    let [from, to] = [&source, &target].map(|window| xvfb.area(window));
-    let to = (to.x + 100, to.y + 80);
-    drag(&xvfb, (from.x + 100, from.y + 80), to);
-    // Its image is at the pointer, around its hotspot.
-    let red = [0, 0, 255, 255];
-    let shows = |x: i32, y: i32| xvfb.shows((to.0 + x, to.1 + y), red);
-    assert!(shows(-30, -20) && shows(29, 19) && !shows(-31, 0) && !shows(0, 20));
-    xvfb.xdotool(&["mouseup", "1"]);
-    let read = |path: &Path| std::fs::read_to_string(path).ok().filter(|text| !text.is_empty());
-    let got = eventually("what was dropped", || read(&out));
-    assert_eq!(got, "plain words|<b>bold words</b>|50|40|(10, 20, 30)|True\n");
-    assert_eq!(eventually("the end", || read(&end)), "ended 1\n");
-}
-
-#[test]
 fn text_is_dragged_within_the_guest_on_x11() {
     let xvfb = Xvfb::start();
     let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use common::machine::{BOOT, Machine};
 use common::{Process, Xvfb, eventually, soon, within};
 use inlay::windows::api::{self, Picture, Selector};
 
-/// Blue, green, red of the colours that a console paints with `\e[41m` and `\e[44m`.
+/// Blue, green, red of the colours that a console paints as its first and fourth background.
 const RED: [u8; 3] = [0, 0, 0xaa];
 const BLUE: [u8; 3] = [0xaa, 0, 0];
 const BLACK: [u8; 3] = [0, 0, 0];
@@ -76,7 +76,8 @@ fn log_in_and_paint(machine: &Machine, xvfb: &Xvfb, user: &str, background: u8, 
         xvfb.xdotool(&["key", "Return"]);
         enter(xvfb, user);
         std::thread::sleep(Duration::from_secs(5));
-        enter(xvfb, &format!("printf '\\033[{background}m\\033[2J\\033[H'"));
+        // Both signs are elsewhere on keyboards of other countries.
+        enter(xvfb, &format!("tput setab {background}; tput clear --"));
         let tried = Instant::now();
         while tried.elapsed() < Duration::from_secs(4) && !is_painted(machine, colour) {
             std::thread::sleep(Duration::from_millis(200));
@@ -97,14 +98,14 @@ fn a_guest_without_agent_is_logged_into_and_its_consoles_are_switched() {
         picture(&machine).filter(|p| p.bytes.chunks_exact(4).any(|pixel| pixel[..3] != BLACK))
     });
     xvfb.click(&window);
-    log_in_and_paint(&machine, &xvfb, "user", 41, RED);
+    log_in_and_paint(&machine, &xvfb, "user", 1, RED);
     let listed = machine.listed();
     assert_eq!((&listed["state"], &listed["agent"]), (&"running".into(), &false.into()), "{listed}");
 
     // The window's own key with a function key: Ctrl and Alt with it are the host's own, and an X server keeps them for itself.
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F2"]);
     within(soon() * 5, "the second console", || (!is_painted(&machine, RED)).then_some(()));
-    log_in_and_paint(&machine, &xvfb, "user", 44, BLUE);
+    log_in_and_paint(&machine, &xvfb, "user", 4, BLUE);
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F1"]);
     within(soon() * 5, "the first console", || is_painted(&machine, RED).then_some(()));
 
@@ -125,12 +126,14 @@ fn a_guest_without_agent_is_logged_into_and_its_consoles_are_switched() {
 fn the_screen_of_a_guest_that_runs_is_shown_and_keeps_its_shape_in_the_window() {
     let xvfb = Xvfb::start();
     let machine = Machine::create("attach", Some(&xvfb.display));
+    // The guest's consoles have the keyboard of the host.
+    xvfb.tool("setxkbmap", &["de"]);
     machine.start();
     assert!(picture(&machine).is_none(), "nobody looks");
     let mut command = full_window(&machine, &[]);
     let window = xvfb.find("Screen");
     xvfb.click(&window);
-    log_in_and_paint(&machine, &xvfb, "user", 41, RED);
+    log_in_and_paint(&machine, &xvfb, "user", 1, RED);
 
     // 1280x800 in 1000x600 is 960x600 in the middle.
     xvfb.xdotool(&["windowsize", &window, "1000", "600"]);
@@ -155,7 +158,7 @@ fn the_screen_of_a_guest_that_runs_is_shown_and_keeps_its_shape_in_the_window() 
     let window = xvfb.find("Screen");
     xvfb.click(&window);
     xvfb.xdotool(&["key", "--delay", "100", "Control_R+F2"]);
-    log_in_and_paint(&machine, &xvfb, "root", 44, BLUE);
+    log_in_and_paint(&machine, &xvfb, "root", 4, BLUE);
     enter(&xvfb, "(sleep 3; systemctl stop inlay-agent; sleep 15; systemctl start inlay-agent) &");
     xvfb.xdotool(&["windowclose", &window]);
     within(soon() * 5, "the command's end", || command.ended());

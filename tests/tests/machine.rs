@@ -70,7 +70,29 @@ fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
     assert_ne!(two.listed()["state"], "running");
     two.disks_are_sound();
     two.start();
-    two.stop();
+
+    // A session that ends sends SIGTERM to every process of a machine: the guest is switched off in order all the same.
+    let keeper = two.pid();
+    let family = descendants(keeper);
+    for pid in family.iter().chain([&keeper]) {
+        kill_process(*pid, Signal::TERM).unwrap();
+    }
+    within(BOOT, "the machine's end", || is_gone(keeper).then_some(()));
+    assert_eq!(two.listed()["state"], "stopped", "{}", two.listed());
+    two.disks_were_left_in_order();
+
+    // A guest that restarts is the same machine, with its agent and its shared folders.
+    let keeper = one.pid();
+    let before = one.guest("cat /proc/sys/kernel/random/boot_id");
+    one.output(&["exec", &one.name, "--", "sudo", "systemctl", "reboot"]);
+    let after = within(BOOT, "the guest's second start", || {
+        let out = one.output(&["exec", &one.name, "--", "cat", "/proc/sys/kernel/random/boot_id"]);
+        let id = String::from_utf8_lossy(&out.stdout).into_owned();
+        (out.status.success() && id != before).then_some(id)
+    });
+    assert_ne!(before, after);
+    assert_eq!(one.pid(), keeper);
+    one.ok(&["run", "--headless", &one.name, "foot", "true"]);
     one.stop();
 }
 

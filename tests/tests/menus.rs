@@ -10,12 +10,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::machine::{BOOT, Machine};
+use common::panel::{Bus, Panel, screenshot, spots};
 use common::{Xvfb, eventually, within};
 
 /// A desktop file of the guest, whose program says what it was given and adds to it.
 const NOTES: &str = "[Desktop Entry]\nType=Application\nName=Notes\nComment=with \\\\ and %f\nIcon=notes\n\
     Exec=sh -c \"for f; do echo \\\\\"\\\\$f\\\\\" >> opened; echo more >> \\\\\"\\\\$f\\\\\"; done\" sh %F\n\
     MimeType=text/plain;\nActions=new;\n[Desktop Action new]\nName=New note\nExec=touch new-note\n";
+/// One whose windows stay.
+const PAINT: &str = "[Desktop Entry]\nType=Application\nName=Paint\nIcon=notes\nStartupWMClass=paint\n\
+    Exec=foot --app-id=paint --title=painted sh -c \"sleep 600\"\n";
 const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"><rect width=\"9\" height=\"9\" fill=\"#00f\"/></svg>";
 
 fn data() -> PathBuf {
@@ -43,6 +47,7 @@ fn install(machine: &Machine) {
     for (path, text) in [
         ("DEBIAN/control", control),
         ("usr/share/applications/notes.desktop", NOTES),
+        ("usr/share/applications/paint.desktop", PAINT),
         ("usr/share/icons/hicolor/scalable/apps/notes.svg", ICON),
     ] {
         let path = tree.join(path);
@@ -70,6 +75,7 @@ fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
     assert!(machine.ok(&["apps", name]).contains("no apps"), "nothing is known before the first start");
     clicks_start_it_once(&machine, &xvfb);
     come_and_go(&machine);
+    in_a_panel(&machine, &xvfb);
     open_files(&machine);
     links(&machine);
     // A click on an app of a paused machine has it go on.
@@ -161,6 +167,41 @@ fn come_and_go(machine: &Machine) {
     let types = std::fs::read_to_string(data().join("applications/mimeinfo.cache")).unwrap();
     let types = types.lines().find(|line| line.starts_with("text/plain=")).unwrap_or_default();
     assert!(types.contains(&format!("inlay.{}.notes.desktop", machine.name)), "{types}");
+}
+
+/// A real panel shows the entry with its icon; a double-click is two windows, which the task bar has as one group under that icon.
+fn in_a_panel(machine: &Machine, xvfb: &Xvfb) {
+    const BLUE: [u8; 3] = [0, 0, 0xff];
+    let path = entry(machine, "paint");
+    within(BOOT, "a new app", || path.exists().then_some(()));
+    let item = format!(
+        "<property name=\"items\" type=\"array\"><value type=\"string\" value=\"{}\"/></property>",
+        path.display()
+    );
+    let bus = Bus::start();
+    let group = "<property name=\"grouping\" type=\"uint\" value=\"1\"/>";
+    let _panel = Panel::start(xvfb, &bus, &[("launcher", &item), ("tasklist", group)]);
+    let picture = screenshot("menus.png");
+    let button = eventually("its icon in the panel", || {
+        let found = spots(xvfb, BLUE, &picture);
+        (found.len() > 30).then(|| found[found.len() / 2])
+    });
+    assert!(button.0 < 32, "{button:?}");
+    let at = [button.0, button.1].map(|at| at.to_string());
+    xvfb.xdotool(&["mousemove", &at[0], &at[1], "click", "--repeat", "2", "--delay", "100", "1"]);
+    within(BOOT, "two windows", || {
+        let found = xvfb.xdotool(&["search", "--onlyvisible", "--name", "^painted"]);
+        (found.lines().count() == 2).then_some(())
+    });
+    // Its own icon in the task bar: once, behind the launcher's.
+    let group = within(BOOT, "the group in the task bar", || {
+        let right: Vec<_> = spots(xvfb, BLUE, &picture).into_iter().filter(|at| at.0 > 32).collect();
+        (right.len() > 30).then_some(right)
+    });
+    let (first, last) = (group[0].0, group[group.len() - 1].0);
+    assert!(last - first < 32, "one button: {first} to {last}");
+    machine.guest("pkill -f 'foot --app-id=paint'");
+    within(BOOT, "their end", || xvfb.is_gone("painted").then_some(()));
 }
 
 /// Files that are opened with an app of the guest are given to it, to be worked with.

@@ -5,13 +5,13 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::machine::{BOOT, Machine};
+use common::panel::{Bus, Panel, screenshot, spots};
 use common::{Process, Xvfb, eventually, soon, within};
 use inlay::apps::{Apps, Recent, Stored};
 use inlay::paths::Folders;
@@ -23,39 +23,8 @@ const PALE: [u8; 3] = [0xd9 / 3 + 0x60, 0x3a / 3 + 0x60, 0x2b / 3 + 0x60];
 const FULL: [u8; 3] = [0xd9, 0x3a, 0x2b];
 const WATCHER: [&str; 2] = ["org.kde.StatusNotifierWatcher", "/StatusNotifierWatcher"];
 
-/// A session bus, whose programs have a home of their own: the panel's settings are served by one.
-struct Bus {
-    _daemon: Process,
-    address: String,
-    home: tempfile::TempDir,
-}
-
-/// Gives a program the home of the bus.
-fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
-    for (name, folder) in [
-        ("HOME", ""),
-        ("XDG_CONFIG_HOME", "config"),
-        ("XDG_DATA_HOME", "data"),
-        ("XDG_CACHE_HOME", "cache"),
-        ("XDG_RUNTIME_DIR", ""),
-    ] {
-        command.env(name, home.join(folder));
-    }
-    command.env("NO_AT_BRIDGE", "1")
-}
-
+/// What the tray's side says on the bus.
 impl Bus {
-    fn start() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let mut command = Command::new("dbus-daemon");
-        at_home(&mut command, home.path());
-        command.args(["--session", "--nofork", "--nopidfile", "--print-address=1"]);
-        let mut daemon = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-        let mut address = String::new();
-        BufReader::new(daemon.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { _daemon: daemon, address: address.trim().to_owned(), home }
-    }
-
     /// Calls a method; what it answers, in GVariant's words.
     fn call(&self, [name, path]: [&str; 2], method: &str, arguments: &[&str]) -> Option<String> {
         let mut command = Command::new("gdbus");
@@ -142,31 +111,9 @@ impl Menu<'_> {
     }
 }
 
-/// A panel with nothing but a tray, at the upper edge of the screen.
-struct Panel {
-    _process: Process,
-}
-
-impl Panel {
-    fn start(xvfb: &Xvfb, bus: &Bus) -> Self {
-        let home = bus.home.path();
-        let channels = home.join("config/xfce4/xfconf/xfce-perchannel-xml");
-        std::fs::create_dir_all(&channels).unwrap();
-        std::fs::write(channels.join("xfce4-panel.xml"), include_str!("../data/panel.xml")).unwrap();
-        let mut command = Command::new("xfce4-panel");
-        at_home(command.arg("--disable-wm-check"), home);
-        command.env("DISPLAY", &xvfb.display).env("DBUS_SESSION_BUS_ADDRESS", &bus.address);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { _process: Process::spawn(&mut command) }
-    }
-}
-
 /// The middle of what has this colour in the panel.
 fn icon(xvfb: &Xvfb, colour: [u8; 3], picture: &Path) -> Option<(u32, u32)> {
-    xvfb.tool("import", &["-window", "root", picture.to_str().unwrap()]);
-    let image = image::open(picture).ok()?.to_rgb8();
-    let found = image.enumerate_pixels().filter(|(_, y, pixel)| *y < 32 && pixel.0 == colour);
-    let found: Vec<(u32, u32)> = found.map(|(x, y, _)| (x, y)).collect();
+    let found = spots(xvfb, colour, picture);
     let middle =
         |of: fn(&(u32, u32)) -> u32| found.iter().map(of).sum::<u32>() / u32::try_from(found.len()).unwrap();
     (found.len() > 30).then(|| (middle(|at| at.0), middle(|at| at.1)))
@@ -244,7 +191,7 @@ fn a_machine_has_an_item_in_the_tray_which_does_what_is_chosen() {
     let (xvfb, bus) = (Xvfb::start(), Bus::start());
     let pictures = tempfile::tempdir().unwrap();
     // The last run's stay there.
-    let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tray.png");
+    let screenshot = screenshot("tray.png");
     let looked = pictures.path().join("screen.png");
     let machine = Machine::create("tray", Some(&xvfb.display));
     let border = format!("border = \"{BORDER}\"");
@@ -259,7 +206,7 @@ fn a_machine_has_an_item_in_the_tray_which_does_what_is_chosen() {
     // The bus has no tray: nothing is wrong with that, and one that comes finds the item.
     let starts = start(&machine, &bus);
     let item = eventually("the item", || bus.item());
-    let panel = Panel::start(&xvfb, &bus);
+    let panel = Panel::start(&xvfb, &bus, &[("systray", "")]);
     eventually("the item in the tray", || bus.has_registered(&item).then_some(()));
     let at = eventually("its icon", || icon(&xvfb, PALE, &looked));
     let menu = Menu { bus: &bus, item: item.clone() };
@@ -308,7 +255,7 @@ fn a_machine_has_an_item_in_the_tray_which_does_what_is_chosen() {
     eventually("the tray's end", || {
         bus.property(WATCHER, WATCHER[0], "ProtocolVersion").is_none().then_some(())
     });
-    let _panel = Panel::start(&xvfb, &bus);
+    let _panel = Panel::start(&xvfb, &bus, &[("systray", "")]);
     eventually("the item in the tray", || bus.has_registered(&item).then_some(()));
 
     // Without a login nobody takes the power button at once; the item follows all the same, and goes with the machine.

@@ -43,6 +43,7 @@ pub const TESTS: &[&str] = &[
     "mtools",
     "ovmf",
     "python3-pyqt5",
+    "qtwayland5",
     "sway",
     "syslinux",
     "syslinux-common",

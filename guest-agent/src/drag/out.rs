@@ -14,7 +14,7 @@ use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{Request, SurfaceId};
 use inlay_protocol::geometry::Point;
 use inlay_protocol::input::InputEvent;
-use inlay_protocol::selection::{Actions, DragIcon, DragStart, Feedback, Selection};
+use inlay_protocol::selection::{Actions, DragIcon, DragStart, Feedback};
 use smithay::reexports::wayland_server::Resource as _;
 use smithay::reexports::wayland_server::backend::{ClientId, ObjectId};
 use smithay::reexports::wayland_server::protocol::wl_data_device::{self, WlDataDevice};
@@ -283,7 +283,7 @@ pub fn give(agent: &mut Agent, serial: u64, kind: &str, pipe: Pipe) {
         return pipe.cut_off();
     };
     match (&out.from, out.source(), kinds::to_ask(&out.given, kind)) {
-        (From::X11, _, Some(_)) => x11::take(agent, Selection::Drag, kind.to_owned(), pipe),
+        (From::X11, _, Some(_)) => x11::drag::fetch(agent, kind.to_owned(), pipe),
         (_, Some(source), Some(name)) => source.send(name.to_owned(), pipe.into_fd().as_fd()),
         _ => pipe.cut_off(),
     }

@@ -13,7 +13,7 @@ use smithay::utils::SERIAL_COUNTER;
 
 use super::focus::{KeyboardFocus, serialized};
 use crate::agent::Agent;
-use crate::x11;
+use crate::{console, x11};
 
 /// XKB's codes are evdev's plus this.
 const XKB_OFFSET: u32 = 8;
@@ -62,7 +62,7 @@ pub fn add(agent: &mut Agent) {
 }
 
 /// Whether libxkbcommon finds its data. It must not be asked without: then it has no context, and no error either.
-fn xkb_data_is_there() -> bool {
+pub fn xkb_data_is_there() -> bool {
     let root = std::env::var_os("XKB_CONFIG_ROOT").map(PathBuf::from);
     let roots = root.map_or_else(|| XKB_ROOTS.map(PathBuf::from).to_vec(), |root| vec![root]);
     roots.iter().any(|root| root.join("rules/evdev").is_file())
@@ -102,6 +102,7 @@ fn refresh_state(agent: &mut Agent) {
 
 /// The host's keymap.
 pub fn keymap(agent: &mut Agent, text: String) {
+    console::follow(agent.settings.console_keys.as_deref(), &mut agent.input.console_keys, &text);
     let Some(keyboard) = agent.input.keyboard.clone() else { return };
     match keyboard.set_keymap_from_string(agent, text) {
         Ok(()) => {

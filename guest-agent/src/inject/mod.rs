@@ -23,6 +23,8 @@ pub struct InputState {
     pub keyboard: Option<KeyboardHandle<Agent>>,
     /// smithay's XKB state, shared: the host's modifiers are written into it.
     pub xkb: Option<xkb::State>,
+    /// What the guest's consoles were told of the host's keymap.
+    pub console_keys: Option<String>,
     /// Keys that are held, evdev codes.
     pub keys: BTreeSet<u32>,
     /// Buttons that are held.

@@ -11,9 +11,10 @@
 
 use std::time::{Duration, Instant};
 
+use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::geometry::{Point, Rect};
-use inlay_protocol::selection::{Actions, DragIcon};
+use inlay_protocol::selection::{Actions, DragIcon, Selection};
 
 use super::wm::{Dragging, Kind, Order, Step, Xid};
 use super::{CLIENT_BITS, X11};
@@ -58,6 +59,8 @@ pub struct Drag {
     at: At,
     /// The window that it moves along.
     icon: Option<Xid>,
+    /// What is fetched of it, as which type, once it has let go.
+    fetched: Vec<(String, Pipe)>,
 }
 
 /// What the host drags comes over a window.
@@ -119,6 +122,7 @@ fn looks(agent: &mut Agent, owner: Xid) {
         aside: false,
         at,
         icon: None,
+        fetched: Vec::new(),
     });
     cover(agent, true);
 }
@@ -203,7 +207,21 @@ fn ends(agent: &mut Agent) {
         lift(agent);
     }
     cover(agent, false);
-    agent.x11.drag = None;
+    for (kind, pipe) in agent.x11.drag.take().into_iter().flat_map(|drag| drag.fetched) {
+        match agent.drags.out {
+            Some(_) => super::take(agent, Selection::Drag, kind, pipe),
+            None => pipe.cut_off(),
+        }
+    }
+}
+
+/// Fetches what it drags. Some apps give nothing of what was dropped to who does not name the time at which they dropped it, which is
+/// not known before they did.
+pub fn fetch(agent: &mut Agent, kind: String, pipe: Pipe) {
+    match &mut agent.x11.drag {
+        Some(drag) if drag.stage == Stage::Ending => drag.fetched.push((kind, pipe)),
+        _ => super::take(agent, Selection::Drag, kind, pipe),
+    }
 }
 
 /// The host has it over a window of another X11 app, or of the same: they see each other.
@@ -271,7 +289,8 @@ pub fn icon_gone(x11: &mut X11, window: Xid) {
 
 /// The X server is gone, and the app with it.
 pub fn server_gone(agent: &mut Agent) {
-    if agent.x11.drag.take().is_some() {
+    if let Some(drag) = agent.x11.drag.take() {
+        drag.fetched.into_iter().for_each(|(_, pipe)| pipe.cut_off());
         out::take_back(agent);
         out::pointer_comes_back(agent);
     }

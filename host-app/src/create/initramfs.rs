@@ -56,7 +56,7 @@ const SHARE: [(&str, &str); 2] = [
 ];
 
 /// Units of the guest: name, text, the target that wants it.
-const UNITS: [(&str, &str, Option<&str>); 9] = [
+const UNITS: [(&str, &str, Option<&str>); 11] = [
     (
         "inlay-agent.service",
         include_str!("../../../assets/guest/units/inlay-agent.service"),
@@ -69,6 +69,8 @@ const UNITS: [(&str, &str, Option<&str>); 9] = [
     ),
     ("inlay-zone.path", include_str!("../../../assets/guest/units/inlay-zone.path"), Some("sysinit.target")),
     ("inlay-zone.service", include_str!("../../../assets/guest/units/inlay-zone.service"), None),
+    ("inlay-keys.path", include_str!("../../../assets/guest/units/inlay-keys.path"), Some("sysinit.target")),
+    ("inlay-keys.service", include_str!("../../../assets/guest/units/inlay-keys.service"), None),
     (
         "media-host.mount",
         include_str!("../../../assets/guest/units/media-host.mount"),
@@ -85,13 +87,15 @@ const UNITS: [(&str, &str, Option<&str>); 9] = [
 ];
 
 /// Those that an imported guest has as well; consoles and network are its own.
-const IMPORTED_UNITS: [&str; 7] = [
+const IMPORTED_UNITS: [&str; 9] = [
     "inlay-agent.service",
     "inlay-bus.service",
     "inlay-bus.socket",
     "inlay-poweroff.path",
     "inlay-zone.path",
     "inlay-zone.service",
+    "inlay-keys.path",
+    "inlay-keys.service",
     "media-host.mount",
 ];
 

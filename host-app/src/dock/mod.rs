@@ -84,8 +84,8 @@ pub fn sync(folders: &Folders, name: &MachineName) -> io::Result<Changed> {
         _ => {}
     }
     let command = command();
-    let apps = Apps::of(&folders.machine(name)).all();
-    show(&Places::of(folders), name, &apps, &command)
+    let apps = Apps::of(&folders.machine(name));
+    show(&Places::of(folders), name, apps.each(), &command)
 }
 
 /// Takes the apps of a machine out of the menus, until they are asked for again.
@@ -104,7 +104,7 @@ pub fn remove(folders: &Folders, name: &MachineName) -> io::Result<Changed> {
 /// # Errors
 /// The user's folders cannot be written.
 pub fn forget(folders: &Folders, name: &MachineName) -> io::Result<Changed> {
-    show(&Places::of(folders), name, &[], "inlay")
+    show(&Places::of(folders), name, [], "inlay")
 }
 
 /// How desktop files start Inlay: by its name where that finds it.
@@ -116,13 +116,18 @@ fn command() -> String {
     if found.is_some_and(same) { "inlay".into() } else { own.to_string_lossy().into_owned() }
 }
 
-fn show(places: &Places, name: &MachineName, apps: &[Stored], command: &str) -> io::Result<Changed> {
+fn show(
+    places: &Places,
+    name: &MachineName,
+    apps: impl IntoIterator<Item = Stored>,
+    command: &str,
+) -> io::Result<Changed> {
     let prefix = format!("inlay.{name}.");
-    let mut changed = Changed { all: apps.len(), ..Changed::default() };
+    let mut changed = Changed::default();
     let mut names = BTreeSet::new();
     for stored in apps {
         let entry = format!("{prefix}{}", stored.app.id);
-        let text = file::text(name, stored, command);
+        let text = file::text(name, &stored, command);
         let path = places.applications.join(format!("{entry}.desktop"));
         if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
             // The icon first: a desktop that sees the file looks for it.
@@ -132,6 +137,7 @@ fn show(places: &Places, name: &MachineName, apps: &[Stored], command: &str) -> 
         }
         names.insert(entry);
     }
+    changed.all = names.len();
     changed.removed = remove_others(&places.applications, &prefix, ".desktop", &names)?;
     icons::remove_others(&places.hicolor, &prefix, &names)?;
     if changed.written + changed.removed > 0 {

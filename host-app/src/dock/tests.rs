@@ -2,6 +2,7 @@
 
 use super::*;
 use inlay_protocol::catalogue::{Action, App, Takes, Text};
+use inlay_protocol::limits;
 
 fn text(plain: &str) -> Text {
     Text { plain: plain.into(), local: None }
@@ -42,7 +43,7 @@ impl Desk {
     }
 
     fn show(&self, apps: &[Stored]) -> Changed {
-        show(&Places::of(&self.folders), &self.name, apps, "inlay").unwrap()
+        show(&Places::of(&self.folders), &self.name, apps.to_vec(), "inlay").unwrap()
     }
 
     fn files(&self) -> Vec<String> {
@@ -146,4 +147,45 @@ fn pictures_that_are_none_or_too_large_are_no_icons() {
     desk.show(&[good]);
     let icon = image::open(places.hicolor.join("64x64/apps/inlay.demo.b.png")).unwrap().to_rgba8();
     assert_eq!((icon.get_pixel(32, 2).0, icon.get_pixel(32, 32).0), ([0, 0, 0, 0], [0, 0, 255, 255]));
+}
+
+/// Set where the test below is the process whose memory is looked at.
+const FOLDER: &str = "INLAY_TEST_FOLDER";
+/// What the menus may need at most, in MiB; the apps have 128.
+const MOST: u64 = 24;
+
+/// The most memory that this process had so far, in MiB.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn as_many_and_as_large_apps_as_a_guest_may_have_need_little_memory() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folders = Folders::below(Path::new(&folder)).unwrap();
+        let before = peak();
+        let all = sync(&folders, &"demo".parse().unwrap()).unwrap().all;
+        assert!(all > 100, "{all}");
+        let needed = peak() - before;
+        assert!(needed < MOST, "{needed} MiB");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folders = Folders::below(dir.path()).unwrap();
+    let apps = Apps::of(&folders.machine(&"demo".parse().unwrap()));
+    let stored = (0..limits::APPS).take_while(|n| {
+        let mut large = app(&format!("a{n}"));
+        large.app.icons = vec![vec![7; limits::APP_ICON]; limits::ICONS];
+        apps.put(&large).is_ok()
+    });
+    let large = stored.count();
+    let small = (large..limits::APPS).take_while(|n| apps.put(&app(&format!("a{n}"))).is_ok()).count();
+    assert!(large > 50 && small > 50, "{large} {small}");
+    let own = "dock::tests::as_many_and_as_large_apps_as_a_guest_may_have_need_little_memory";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let child = child.args(["--exact", own, "--nocapture"]).env(FOLDER, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }

@@ -30,7 +30,7 @@ impl Catalogue {
     /// With what an earlier run stored.
     #[must_use]
     pub fn new(apps: Apps) -> Self {
-        let known = apps.all().into_iter().map(|stored| (stored.app.id, stored.digest)).collect();
+        let known = apps.each().map(|stored| (stored.app.id, stored.digest)).collect();
         Self { apps, known, wanted: VecDeque::new(), asked: None, changed: false, free: Instant::now() }
     }
 

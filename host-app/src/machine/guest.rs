@@ -16,10 +16,8 @@ pub trait Guest {
     /// How it ended, once it has.
     fn ended(&mut self) -> Option<Ended>;
 
-    /// How often it restarted. An engine that ends when its guest restarts has none of it.
-    fn restarts(&self) -> u64 {
-        0
-    }
+    /// How often it restarted.
+    fn restarts(&self) -> u64;
 
     /// Becomes readable when its file server ends, if it has one.
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {

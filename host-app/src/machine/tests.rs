@@ -47,6 +47,10 @@ impl Guest for Sleeper {
         Some(Ended { in_order: self.wanted, reason: format!("sleep ended: {status}") })
     }
 
+    fn restarts(&self) -> u64 {
+        0
+    }
+
     fn power_button(&mut self) -> Result<(), String> {
         if !self.deaf {
             self.kill();

@@ -7,6 +7,7 @@ pub mod drags;
 pub mod folders;
 pub mod machine;
 pub mod nested;
+pub mod panel;
 pub mod scripted;
 pub mod sway;
 pub mod xdnd;

@@ -5,6 +5,7 @@ pub mod kvm;
 mod lines;
 pub mod qemu;
 mod serial;
+pub mod signals;
 
 use std::fmt;
 
@@ -13,8 +14,6 @@ use std::fmt;
 pub enum Exit {
     /// The guest switched itself off.
     PoweredOff,
-    /// The guest asked for a reboot, which ends the machine.
-    Rebooted,
     /// We ended it.
     Asked,
     /// A signal that was not ours killed QEMU.
@@ -29,7 +28,6 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PoweredOff => f.write_str("the guest powered off"),
-            Self::Rebooted => f.write_str("the guest asked for a reboot"),
             Self::Asked => f.write_str("the machine was ended"),
             Self::Killed(signal) => write!(f, "QEMU was killed by signal {signal}"),
             Self::Failed(words) => write!(f, "the engine failed: {words}"),

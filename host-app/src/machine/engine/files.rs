@@ -39,8 +39,8 @@ impl FileServer {
         }
         let log = std::fs::File::create(log).map_err(failed)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let mut child =
-            process::die_with_this_thread(process::in_own_session(&mut command)).spawn().map_err(failed)?;
+        let command = process::outlive_session(process::in_own_session(&mut command));
+        let mut child = process::die_with_this_thread(command).spawn().map_err(failed)?;
         let line = child.stdout.take().map(|out| {
             let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
             let mut line = String::new();

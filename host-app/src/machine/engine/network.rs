@@ -68,7 +68,7 @@ impl Passt {
         command.args(ARGUMENTS).arg("--fd").arg(fd.to_string());
         let log = std::fs::File::create(log)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        process::die_with_this_thread(&mut command);
+        process::die_with_this_thread(process::outlive_session(&mut command));
         // SAFETY: between fork and exec one system call is made, on a descriptor that is open here until the child is started.
         unsafe {
             command.pre_exec(move || {

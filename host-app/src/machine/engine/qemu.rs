@@ -153,6 +153,10 @@ impl Guest for QemuGuest {
         Some(ended(&exit))
     }
 
+    fn restarts(&self) -> u64 {
+        self.qemu.restarts()
+    }
+
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {
         self.files.as_ref().map(FileServer::fd)
     }

@@ -20,7 +20,7 @@ pub struct InheritedFds {
 /// The arguments after the program's name.
 pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Result<Vec<OsString>, QemuError> {
     let mut args = Args(Vec::new());
-    args.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
+    args.flag("-nodefaults").flag("-no-user-config");
     args.option("-display", "none");
     args.option("-name", join("guest=", &escape(config.name.as_ref()), ",debug-threads=on"));
     if sandbox {

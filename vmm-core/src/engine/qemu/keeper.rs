@@ -19,6 +19,7 @@ use super::qmp::{self, Message, command, parse};
 use super::{Exit, Network, QemuConfig, QemuError, spawn_error};
 use crate::engine::lines::Lines;
 use crate::engine::serial::{SerialLog, printable};
+use crate::engine::signals::block_end_signals;
 
 /// A QEMU that was just forked.
 pub struct Started {
@@ -42,6 +43,8 @@ struct State {
     /// We ended it, or asked it to end.
     asked: bool,
     next_id: u64,
+    /// How often the guest restarted.
+    restarts: u64,
     /// Commands that wait: `None` until answered.
     answers: HashMap<u64, Option<Result<(), String>>>,
 }
@@ -57,6 +60,10 @@ enum Phase {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.lock().restarts
     }
 
     /// Notes that the coming end is wanted.
@@ -148,6 +155,7 @@ impl Shared {
                 }
             }
             Message::Shutdown(reason) => *shutdown = Some(reason),
+            Message::Reset => state.restarts += 1,
             Message::Other => return,
         }
         drop(state);
@@ -178,7 +186,7 @@ pub fn start(config: &QemuConfig, sandbox: bool) -> Result<Started, QemuError> {
         // Keys pressed in our terminal are not for QEMU.
         .process_group(0);
     let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only system calls are made (prctl, getppid, fcntl), and nothing is allocated; the
+    // SAFETY: between fork and exec only system calls are made (prctl, sigprocmask, getppid, fcntl), and nothing is allocated; the
     // descriptors are open in the child because this function's caller holds them until the fork is done.
     unsafe {
         qemu.pre_exec(move || prepare_child(parent, fds));
@@ -204,6 +212,7 @@ pub fn start(config: &QemuConfig, sandbox: bool) -> Result<Started, QemuError> {
 
 fn prepare_child(parent: Pid, fds: InheritedFds) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    block_end_signals()?;
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
@@ -250,13 +259,15 @@ impl Keeper {
         self.shared.changed.notify_all();
     }
 
-    /// Takes everything that QEMU says until it ends.
+    /// Takes everything that QEMU says until it ends. A guest that restarts because its kernel panicked is not let do so: it would
+    /// for ever.
     fn listen(&mut self, pidfd: &OwnedFd, mut stderr: Option<ChildStderr>) -> io::Result<()> {
         if let Some(stderr) = &stderr {
             rustix::io::ioctl_fionbio(stderr, true)?;
         }
         let (mut qmp_lines, mut words) = (Lines::new(qmp::MAX_LINE), Lines::new(4096));
         let (mut qmp_open, mut serial_open) = (true, true);
+        let mut restarted = 0;
         loop {
             let ended = wait(pidfd, &self.qmp, qmp_open, &self.serial, serial_open, stderr.as_ref())?;
             // QEMU's end is looked at first and its words are read after that, so none is missed.
@@ -271,7 +282,16 @@ impl Keeper {
                 && drain(&mut &self.qmp, |bytes| {
                     qmp_lines.push(bytes, |line| shared.message(parse(line), shutdown));
                 })?;
+            // What the guest printed before it restarted is read after that is heard.
             serial_open = serial_open && drain(&mut &self.serial, |bytes| self.log.push(bytes))?;
+            let restarts = self.shared.restarts();
+            if restarts != std::mem::replace(&mut restarted, restarts) {
+                if self.log.panic().is_some() {
+                    let _ = (&self.qmp).write_all(command("quit", 0).as_bytes());
+                } else {
+                    tracing::info!(restarts, "the guest restarts");
+                }
+            }
             if ended {
                 let rest = words.rest().to_vec();
                 note(&mut self.words, &rest);
@@ -299,7 +319,6 @@ impl Keeper {
                 "" => status.to_string(),
                 words => words.to_owned(),
             }),
-            Some("guest-reset") => Exit::Rebooted,
             Some("guest-panic") => Exit::Panicked(String::from("no words")),
             Some("host-signal") => Exit::Killed(libc::SIGTERM),
             Some(reason) if reason.starts_with("host") => Exit::Asked,

@@ -10,6 +10,9 @@
 //! **The process cannot outlive this one.** It is forked with `PR_SET_PDEATHSIG`, which Linux delivers when the *thread* that forked
 //! ends, not the process: a QEMU that a short-lived thread started would die with that thread. So each QEMU has a keeper
 //! thread of its own, which forks it, watches it and lives as long as it does.
+//!
+//! **The end of a session does not end it.** SIGTERM is blocked in it: a desktop that ends sends that to all processes of the machine,
+//! and a QEMU that obeyed would be the cable pulled while the guest is being switched off.
 
 mod command;
 mod config;
@@ -131,6 +134,11 @@ impl Qemu {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// How often the guest restarted.
+    pub fn restarts(&self) -> u64 {
+        self.shared.restarts()
     }
 
     /// How the machine ended, if it did.

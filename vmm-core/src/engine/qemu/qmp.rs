@@ -14,6 +14,8 @@ pub enum Message {
     Answer(u64, Result<(), String>),
     /// The machine is about to end; why, in QEMU's words.
     Shutdown(String),
+    /// The guest restarts.
+    Reset,
     /// Anything else.
     Other,
 }
@@ -35,9 +37,12 @@ pub fn parse(line: &[u8]) -> Message {
             .map(|e| e.get("desc").and_then(Value::as_str).unwrap_or("without saying why").to_owned());
         return Message::Answer(id, error.map_or(Ok(()), Err));
     }
-    if value.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
-        let reason = value.pointer("/data/reason").and_then(Value::as_str).unwrap_or("unknown");
-        return Message::Shutdown(reason.to_owned());
+    match value.get("event").and_then(Value::as_str) {
+        Some("SHUTDOWN") => {
+            let reason = value.pointer("/data/reason").and_then(Value::as_str).unwrap_or("unknown");
+            Message::Shutdown(reason.to_owned())
+        }
+        Some("RESET") => Message::Reset,
+        _ => Message::Other,
     }
-    Message::Other
 }

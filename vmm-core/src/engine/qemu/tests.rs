@@ -12,8 +12,11 @@ use super::{Boot, Disk, DiskFormat, Exit, Qemu, QemuConfig, QemuError, version};
 use crate::engine::lines::Lines;
 use crate::engine::serial::{SerialLog, printable};
 
-/// A 32-bit multiboot kernel that halts: enough for QEMU to run a machine.
-fn halting_kernel(dir: &Path) -> std::path::PathBuf {
+/// hlt; jmp back
+const HALT: [u8; 3] = [0xf4, 0xeb, 0xfd];
+
+/// A 32-bit multiboot kernel of this code, which is loaded at 1 MiB + 32.
+fn multiboot(dir: &Path, code: &[u8]) -> std::path::PathBuf {
     let (magic, flags, load) = (0x1bad_b002_u32, 0x1_0000_u32, 0x10_0000_u32);
     let mut image = Vec::new();
     let words = [
@@ -27,7 +30,7 @@ fn halting_kernel(dir: &Path) -> std::path::PathBuf {
         load + 32, // the entry
     ];
     image.extend(words.iter().flat_map(|w| w.to_le_bytes()));
-    image.extend([0xf4, 0xeb, 0xfd]); // hlt; jmp back
+    image.extend(code);
     let path = dir.join("kernel");
     std::fs::write(&path, image).unwrap();
     path
@@ -39,7 +42,8 @@ fn kernel(kernel: std::path::PathBuf) -> Boot {
 
 fn config(dir: &Path) -> QemuConfig {
     QemuConfig {
-        boot: kernel(halting_kernel(dir)),
+        // Enough for QEMU to run a machine.
+        boot: kernel(multiboot(dir, &HALT)),
         memory_mib: 64,
         cpus: 1,
         serial_log: dir.join("serial.log"),
@@ -86,6 +90,37 @@ fn a_kill_from_outside_is_told_and_a_dropped_machine_is_gone() {
     let proc = format!("/proc/{}", qemu.pid());
     drop(qemu);
     assert!(!Path::new(&proc).exists());
+}
+
+/// The kernel's words before it goes down decide: first it only restarts, the next time it had panicked.
+#[test]
+fn a_guest_restarts_until_its_kernel_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut code = vec![
+        0xfe, 0x05, 0x00, 0x00, 0x20, 0x00, // inc byte [0x200000]: memory is kept over a reset
+        0x80, 0x3d, 0x00, 0x00, 0x20, 0x00, 0x01, // cmp byte [0x200000], 1
+        0x74, 0x11, // je reset
+        0xbe, 0x4a, 0x00, 0x10, 0x00, // mov esi, words
+        0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+        0xac, // print: lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x03, // je reset
+        0xee, // out dx, al
+        0xeb, 0xf8, // jmp print
+        0x66, 0xba, 0xf9, 0x0c, // reset: mov dx, 0xcf9
+        0xb0, 0x06, // mov al, 6
+        0xee, // out dx, al
+    ];
+    code.extend(HALT);
+    assert_eq!(code.len() + 32, 0x4a);
+    code.extend(b"Kernel panic - not syncing: twice\n\0");
+    let config = config(dir.path());
+    // In place of the one that halts.
+    multiboot(dir.path(), &code);
+    let qemu = Qemu::spawn(&config).unwrap();
+    assert_eq!(qemu.wait_timeout(Duration::from_secs(60)), Some(Exit::Panicked("twice".into())));
+    // It goes on until it is heard.
+    assert!(qemu.restarts() >= 2);
 }
 
 #[test]
@@ -160,6 +195,8 @@ fn messages_are_understood() {
     assert_eq!(parse(refused), Message::Answer(4, Err("no".into())));
     let off = br#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
     assert_eq!(parse(off), Message::Shutdown("guest-shutdown".into()));
+    let again = br#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
+    assert_eq!(parse(again), Message::Reset);
     assert_eq!(parse(b"{"), Message::Other);
 }
 

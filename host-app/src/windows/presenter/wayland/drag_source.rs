@@ -66,11 +66,12 @@ impl State {
             return false;
         };
         let (source, device) = (manager.create_data_source(&self.handle, ()), device.clone());
-        source.offer(self.selections.mark().to_owned());
         for name in kinds::for_wayland(types) {
             self.make_room();
             source.offer(name);
         }
+        // Last: some apps say that they would take the first, whatever it is.
+        source.offer(self.selections.mark().to_owned());
         source.set_actions(to_wayland(allowed));
         let surface = self.globals.compositor.create_surface(&self.handle, ());
         let viewport = self.globals.viewporter.as_ref().map(|v| v.get_viewport(&surface, &self.handle, ()));
