@@ -200,7 +200,7 @@ fn in_a_panel(machine: &Machine, xvfb: &Xvfb) {
     });
     let (first, last) = (group[0].0, group[group.len() - 1].0);
     assert!(last - first < 32, "one button: {first} to {last}");
-    machine.guest("pkill -f 'foot --app-id=paint'");
+    machine.guest("pkill -f '[f]oot --app-id=paint'");
     within(BOOT, "their end", || xvfb.is_gone("painted").then_some(()));
 }
 
