@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use inlay_vmm_core::confine::{Thread, confine};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::abi::{self, Args, Body, IN_HEADER, OUT_HEADER, ROOT, opcode};
@@ -389,6 +390,45 @@ fn what_is_swapped_for_a_link_meanwhile_is_not_followed() {
     // A folder that leaves the share takes what the guest knows along, and shows no way further.
     fs::rename(guest.path("moved"), guest.host.path().join("out")).unwrap();
     assert_eq!(guest.lookup(folder, b"..").unwrap_err(), Errno::INVAL);
+}
+
+/// Somebody on the host, or another process of the guest, swaps a folder for a link that leads out, as fast as it can.
+#[test]
+fn a_race_of_renames_leads_nowhere() {
+    let mut guest = Guest::new();
+    let top = guest.top;
+    fs::create_dir(guest.path("folder")).unwrap();
+    fs::write(guest.path("folder/secret"), "shared").unwrap();
+    symlink(guest.host.path(), guest.path("link")).unwrap();
+    let (one, two, over) = (guest.path("folder"), guest.path("link"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let (mut folders, mut links) = (0, 0);
+        // Both are met, however the two run.
+        for round in 0.. {
+            let Ok((node, mode)) = guest.lookup(top, b"folder") else { continue };
+            if mode & 0o170_000 == 0o040_000 {
+                folders += 1;
+                let inner = guest.lookup(node, b"secret").unwrap().0;
+                let handle = guest.open(inner, OFlags::RDWR).unwrap();
+                assert_eq!(guest.read(handle, 0, 10).unwrap(), b"shared");
+                guest.ask(opcode::RELEASE, inner, &Body::default().u64(handle).zeroes(16).0).unwrap();
+            } else {
+                links += 1;
+                assert_eq!(guest.lookup(node, b"secret").unwrap_err(), Errno::NOTDIR);
+                assert_eq!(guest.open(node, OFlags::RDONLY).unwrap_err(), Errno::LOOP);
+            }
+            if round >= 1_000 && folders > 100 && links > 100 {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read(guest.host.path().join("secret")).unwrap(), b"secret");
 }
 
 #[test]

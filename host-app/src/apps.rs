@@ -197,6 +197,11 @@ impl WindowIcons {
         Self { apps, known: Vec::new() }
     }
 
+    /// What was found does not count any more.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// The pictures of the app whose windows say that they are this; none for one that is not known.
     pub fn of_window(&mut self, app_id: &str) -> &[RgbaImage] {
         self.known.retain(|(_, at, _)| at.elapsed() < FOUND_FOR);

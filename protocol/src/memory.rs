@@ -134,6 +134,8 @@ pub enum Notice {
     Say(String),
     /// What the machine does now; the first comes when the window process does.
     State(State),
+    /// The guest's apps are others than before, or are known now.
+    Apps,
 }
 
 /// How the guest's screen is shown.
@@ -244,6 +246,7 @@ impl Message for Notice {
             }
             Self::ResourceGone { .. }
             | Self::Ending
+            | Self::Apps
             | Self::Screen(_)
             | Self::State(_)
             | Self::Scanout(None)

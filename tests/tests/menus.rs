@@ -75,6 +75,11 @@ fn apps_of_the_guest_are_in_the_menus_and_open_with_a_click() {
     assert!(machine.ok(&["apps", name]).contains("no apps"), "nothing is known before the first start");
     clicks_start_it_once(&machine, &xvfb);
     come_and_go(&machine);
+    // Windows that were open before the guest's apps were known have their icon now.
+    let window = xvfb.find("first click");
+    eventually("its icon", || {
+        xvfb.tool("xprop", &["-id", &window, "_NET_WM_ICON"]).contains("Icon (").then_some(())
+    });
     in_a_panel(&machine, &xvfb);
     open_files(&machine);
     links(&machine);

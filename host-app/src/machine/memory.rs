@@ -268,16 +268,22 @@ impl MemoryServer {
 
     /// Tells all window processes that the machine is being switched off.
     pub fn ending(&mut self) {
-        self.clients.retain_mut(|client| {
-            client.connection.queue(&Notice::Ending).and_then(|()| client.connection.flush()).is_ok()
-        });
+        self.tell(&Notice::Ending);
+    }
+
+    /// Tells all window processes that the guest's apps are others than before.
+    pub fn apps_changed(&mut self) {
+        self.tell(&Notice::Apps);
     }
 
     /// Has window processes tell the user something.
     pub fn say(&mut self, text: &str) {
-        let notice = Notice::Say(text.to_owned());
+        self.tell(&Notice::Say(text.to_owned()));
+    }
+
+    fn tell(&mut self, notice: &Notice) {
         self.clients.retain_mut(|client| {
-            client.connection.queue(&notice).and_then(|()| client.connection.flush()).is_ok()
+            client.connection.queue(notice).and_then(|()| client.connection.flush()).is_ok()
         });
     }
 

@@ -264,6 +264,7 @@ impl Running {
         self.look_after_files(guest);
         if self.catalogue.take_changed(Instant::now()) {
             self.windows.menus_changed();
+            self.memory.apps_changed();
         }
         if self.clock.turn(Instant::now()) {
             self.check_clock();

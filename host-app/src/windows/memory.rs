@@ -52,6 +52,7 @@ impl GuestMemory {
             Notice::Ending
             | Notice::Say(_)
             | Notice::State(_)
+            | Notice::Apps
             | Notice::Screen(_)
             | Notice::Scanout(_)
             | Notice::Flushed(_)

@@ -70,6 +70,8 @@ pub struct Loop {
     state: Option<State>,
     /// The guest's screen is offered, as its agent is missing.
     offers: bool,
+    /// The guest's apps are others than before.
+    new_apps: bool,
     tray: Option<Tray>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
@@ -119,6 +121,7 @@ impl Loop {
             told_windows: None,
             state: None,
             offers: false,
+            new_apps: false,
             tray: options.tray.clone().and_then(|(folders, name)| Tray::start(folders, name, options.border)),
             memory: GuestMemory::default(),
             presenter,
@@ -173,6 +176,12 @@ impl Loop {
                 return Ok(());
             }
             self.offer_screen();
+            if std::mem::take(&mut self.new_apps) {
+                self.with_session(|session, tools| {
+                    session.new_apps(tools);
+                    Ok(())
+                });
+            }
             if self.graphics.get()?.is_some() {
                 self.strangers_speak();
             }
@@ -286,6 +295,7 @@ impl Loop {
                         Notice::Ending => self.ending = true,
                         Notice::Say(text) => self.dialogs.say(text),
                         Notice::State(state) => self.state = Some(*state),
+                        Notice::Apps => self.new_apps = true,
                         _ => {}
                     }
                     self.screen.notice(&notice);

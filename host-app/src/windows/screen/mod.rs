@@ -135,7 +135,8 @@ impl Screen {
             | Notice::ResourceGone { .. }
             | Notice::Ending
             | Notice::Say(_)
-            | Notice::State(_) => {}
+            | Notice::State(_)
+            | Notice::Apps => {}
         }
     }
 

@@ -60,6 +60,19 @@ impl Session {
         window.icons = small.map(icon).take(limits::ICONS).collect();
     }
 
+    /// The guest's apps are others than before: windows that were open before they were known have their icons now.
+    pub fn new_apps(&mut self, tools: &mut Tools<'_>) {
+        let Some(icons) = tools.icons.as_mut() else { return };
+        icons.forget();
+        let without = self.windows.iter().filter(|(_, window)| window.icons.is_empty()).map(|(id, _)| *id);
+        for id in without.collect::<Vec<_>>() {
+            self.default_icons(id, tools);
+            if let Some(window) = self.windows.get_mut(&id) {
+                window.stale.icons |= !window.icons.is_empty();
+            }
+        }
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         let used: usize = self.windows.values().map(Window::extras).sum();
         let room = bytes == 0 || used + bytes <= EXTRAS;
