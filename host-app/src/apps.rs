@@ -188,18 +188,24 @@ impl Recent {
 pub struct WindowIcons {
     apps: Apps,
     known: Vec<(String, Instant, Vec<RgbaImage>)>,
+    news: bool,
 }
 
 impl WindowIcons {
     /// Those of these apps.
     #[must_use]
     pub fn new(apps: Apps) -> Self {
-        Self { apps, known: Vec::new() }
+        Self { apps, known: Vec::new(), news: false }
     }
 
-    /// What was found does not count any more.
+    /// The apps are others than before: what was found does not count any more.
     pub fn forget(&mut self) {
-        self.known.clear();
+        (self.news, self.known) = (true, Vec::new());
+    }
+
+    /// Whether they are others than before; said once.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     /// The pictures of the app whose windows say that they are this; none for one that is not known.

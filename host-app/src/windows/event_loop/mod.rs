@@ -70,8 +70,6 @@ pub struct Loop {
     state: Option<State>,
     /// The guest's screen is offered, as its agent is missing.
     offers: bool,
-    /// The guest's apps are others than before.
-    new_apps: bool,
     tray: Option<Tray>,
     memory: GuestMemory,
     presenter: Box<dyn Presenter>,
@@ -121,7 +119,6 @@ impl Loop {
             told_windows: None,
             state: None,
             offers: false,
-            new_apps: false,
             tray: options.tray.clone().and_then(|(folders, name)| Tray::start(folders, name, options.border)),
             memory: GuestMemory::default(),
             presenter,
@@ -176,7 +173,7 @@ impl Loop {
                 return Ok(());
             }
             self.offer_screen();
-            if std::mem::take(&mut self.new_apps) {
+            if self.icons.as_mut().is_some_and(WindowIcons::take_news) {
                 self.with_session(|session, tools| {
                     session.new_apps(tools);
                     Ok(())
@@ -295,7 +292,7 @@ impl Loop {
                         Notice::Ending => self.ending = true,
                         Notice::Say(text) => self.dialogs.say(text),
                         Notice::State(state) => self.state = Some(*state),
-                        Notice::Apps => self.new_apps = true,
+                        Notice::Apps => self.icons.iter_mut().for_each(WindowIcons::forget),
                         _ => {}
                     }
                     self.screen.notice(&notice);

@@ -62,8 +62,6 @@ impl Session {
 
     /// The guest's apps are others than before: windows that were open before they were known have their icons now.
     pub fn new_apps(&mut self, tools: &mut Tools<'_>) {
-        let Some(icons) = tools.icons.as_mut() else { return };
-        icons.forget();
         let without = self.windows.iter().filter(|(_, window)| window.icons.is_empty()).map(|(id, _)| *id);
         for id in without.collect::<Vec<_>>() {
             self.default_icons(id, tools);
