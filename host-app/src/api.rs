@@ -7,7 +7,7 @@
 //!   Status -> Status          Ready -> Progress* -> Done | NoAgent | Failed          AwaitAgent -> Done | Failed
 //!   Launch, Open -> Launched [-> Exited, when asked to wait] | Failed
 //!   Exec -> Stream (with the socket: the command line then speaks to the agent itself) | Failed
-//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Window -> Done | Failed
+//!   Stop -> Progress* -> Stopped | Failed          Pause, Resume, Network, Window -> Done | Failed
 //! ```
 
 use std::io;
@@ -131,6 +131,8 @@ pub enum Request {
     Pause,
     /// Let them run again.
     Resume,
+    /// Connect its network, or cut it off.
+    Network(bool),
     /// Show the guest's screen in a window; answer when that is closed.
     Window {
         /// On all of a monitor.
@@ -186,6 +188,8 @@ pub struct Status {
     pub windows_failed: Option<String>,
     /// Why its shared folders are gone, when they are.
     pub files_failed: Option<String>,
+    /// Whether its network is connected; nothing where it has none.
+    pub network: Option<bool>,
     /// Apps that were launched and run.
     pub apps: u32,
 }
@@ -230,6 +234,7 @@ impl Message for Request {
             | Self::Stop { .. }
             | Self::Pause
             | Self::Resume
+            | Self::Network(_)
             | Self::Window { .. } => Ok(()),
         }
     }

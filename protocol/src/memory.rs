@@ -97,6 +97,8 @@ pub struct State {
     pub phase: Phase,
     /// Its guest's agent.
     pub agent: Agent,
+    /// Whether its network is connected; nothing where it has none.
+    pub network: Option<bool>,
 }
 
 /// From the machine process to the window process.

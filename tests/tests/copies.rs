@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::scripted::{Agent, Screen};
 use common::sway::Sway;
+use common::xdnd::{Manners, Seen, Target};
 use common::{Process, SOON, Xvfb, eventually};
 use inlay::permissions::{Kind, Permissions, Resource, Verdict, Way};
 use inlay_exchange::transfer::IDLE;
@@ -19,7 +20,9 @@ use inlay_protocol::connection::Connection;
 use inlay_protocol::copying::{Item, Left, Node};
 use inlay_protocol::display::*;
 use inlay_protocol::framing::encode;
-use inlay_protocol::selection::{Offer, Selection};
+use inlay_protocol::geometry::Size;
+use inlay_protocol::input::InputEvent;
+use inlay_protocol::selection::{Actions, DragStart, Feedback, Offer, Selection};
 use inlay_protocol::stream::Chunk;
 
 const LIST: &str = "text/uri-list";
@@ -152,6 +155,56 @@ impl Place {
         permissions.set(Resource::Clipboard(Way::Out, Kind::Files), verdict);
         permissions.write(&self.permissions).unwrap();
     }
+}
+
+/// A list that is dragged onto an app of the host, with the pointer: what that gets are paths of the host.
+#[test]
+fn files_are_dragged_out_with_the_pointer() {
+    const AT: (i16, i16) = (100, 100);
+    let mut place = Place::new();
+    let manners = Manners { accepts: true, finishes: true };
+    let target = Target::start(&place.xvfb().display, AT, LIST, manners);
+    place.agent.window(1, "window", Size::new(300, 200));
+    let window = place.xvfb().find("window");
+    let xdotool = |place: &Place, x: i32, y: i32, more: &[&str]| {
+        place.xvfb().xdotool(&[&["mousemove", &x.to_string(), &y.to_string()], more].concat());
+    };
+    place.xvfb().xdotool(&["windowmove", &window, "600", "400"]);
+    place.agent.listen(Duration::from_millis(300));
+    let area = place.xvfb().area(&window);
+    xdotool(&place, area.x + 100, area.y + 80, &["mousedown", "1"]);
+    place.agent.until("the press", |event| {
+        matches!(event, Event::Input(InputEvent::PointerButton { pressed: true, .. })).then_some(())
+    });
+    let (types, actions) = (vec![LIST.to_owned()], Actions::COPY);
+    place.agent.send(&Request::DragStart(DragStart { serial: 1, surface: SurfaceId(1), types, actions }));
+    for step in 0..10 {
+        xdotool(&place, 180 + step % 2, 160, &[]);
+        place.agent.listen(Duration::from_millis(100));
+    }
+    assert!(matches!(target.seen()[..], [Seen::Enter(_)]), "{:?}", target.seen());
+    place.agent.events.clear();
+    place.xvfb().xdotool(&["mouseup", "1"]);
+    place.gives("file:///home/user/a%20letter\r\n");
+    let (paths, mut stream) = place.asked();
+    assert_eq!(paths, ["/home/user/a letter"]);
+    let items = [
+        vec![Item::Found { files: 1, bytes: 4 }, Item::Chosen(0)],
+        file("a letter", b"dear"),
+        vec![Item::Done],
+    ];
+    send(&mut stream, &bytes(&items.concat()));
+    let list = eventually("the list", || match target.seen().last() {
+        Some(Seen::Data(Some(list))) => Some(String::from_utf8(list.clone()).unwrap()),
+        _ => None,
+    });
+    let copy = place.copied().join("1/a letter");
+    assert_eq!(list, format!("file://{}\r\n", copy.display().to_string().replace(' ', "%20")));
+    assert_eq!(fs::read(copy).unwrap(), b"dear");
+    let action = Actions::COPY;
+    place.agent.until("the drag's end", |event| {
+        (*event == Event::DragFeedback { serial: 1, feedback: Feedback::Finished { action } }).then_some(())
+    });
 }
 
 /// Writes bytes in pieces, and the end.

@@ -9,12 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::drags::{drag, drag_on, floating_sway, side_by_side};
+use common::drags::{PROGRAM, drag, drag_on, floating_sway, side_by_side};
 use common::scripted::Screen;
 use common::sway::Sway;
 use common::{Local, Process, Random, Xvfb, within};
 
-const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drag.py");
 /// The middle of its window.
 const MIDDLE: (i32, i32) = (100, 80);
 

@@ -205,10 +205,12 @@ fn a_debian_without_a_desktop_is_imported_and_gets_its_agent_by_one_typed_line()
     // Nothing of the agent can be changed by the user whose apps it runs.
     machine.guest("for f in /run/inlay/agent/*; do ! [ -w $f ] || exit 1; done");
 
-    // It comes by itself from now on, after a shutdown in order.
-    machine.stop();
-    assert_eq!(machine.listed()["state"], "stopped");
-    machine.start();
+    // It comes by itself from now on, when the guest restarts by its own boot loader; and its user's desktop has the shared folders.
+    machine.guest("mkdir Desktop");
+    machine.restarts(&format!("echo {PASSWORD} | su -c 'systemctl reboot'"));
+    within(BOOT, "the shared folders on the desktop", || {
+        (machine.guest("cat Desktop/Host/shared/letter || true") == "of ada\n").then_some(())
+    });
     assert_eq!(
         machine.guest("systemctl is-system-running --wait || systemctl --failed --no-legend").trim(),
         "running"

@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::machine::{BOOT, Machine, apps, copied_files, copies, pixels, stops};
+use common::machine::{BOOT, Machine, apps, cable, copied_files, copies, dropped_file, pixels, stops};
 use common::{Random, Xvfb, descendants, eventually, is_gone, within};
 use rustix::process::{Signal, kill_process};
 
@@ -22,6 +22,7 @@ fn apps_are_typed_into_resized_and_closed_known_pixels_arrive_exactly_and_the_ma
     apps(&machine, &xvfb);
     copies(&machine, &xvfb);
     copied_files(&machine, &xvfb);
+    dropped_file(&machine, &xvfb);
     pixels(&machine);
     stops(&machine);
 }
@@ -83,14 +84,8 @@ fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
 
     // A guest that restarts is the same machine, with its agent and its shared folders.
     let keeper = one.pid();
-    let before = one.guest("cat /proc/sys/kernel/random/boot_id");
-    one.output(&["exec", &one.name, "--", "sudo", "systemctl", "reboot"]);
-    let after = within(BOOT, "the guest's second start", || {
-        let out = one.output(&["exec", &one.name, "--", "cat", "/proc/sys/kernel/random/boot_id"]);
-        let id = String::from_utf8_lossy(&out.stdout).into_owned();
-        (out.status.success() && id != before).then_some(id)
-    });
-    assert_ne!(before, after);
+    one.restarts("sudo systemctl reboot");
+    cable(one);
     assert_eq!(one.pid(), keeper);
     one.ok(&["run", "--headless", &one.name, "foot", "true"]);
     one.stop();

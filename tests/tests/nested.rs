@@ -9,7 +9,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use common::folders::folders;
-use common::machine::{BOOT, Machine, apps, copies, pixels, stops};
+use common::machine::{BOOT, Machine, apps, cable, copies, pixels, stops};
 use common::{Xvfb, nested, within};
 
 /// One machine for all of it: a start is the dearest part.
@@ -32,6 +32,7 @@ fn apps_pixels_processors_network_and_pause_on_our_engine() {
     apps(&machine, &xvfb);
     copies(&machine, &xvfb);
     folders(&machine);
+    cable(&machine);
     network(&machine);
     pause(&machine);
     pixels(&machine);

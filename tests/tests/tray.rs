@@ -182,6 +182,13 @@ fn it_is_paused_and_goes_on(machine: &Machine, menu: &Menu<'_>, xvfb: &Xvfb, at:
     let icon_at = eventually("the icon of a pause", || icon(xvfb, FULL, &looked));
     assert!(icon_at.0.abs_diff(at.0) < 20, "{icon_at:?} {at:?}");
     menu.choose("Resume");
+    menu.waits_for("Network");
+    menu.choose("Network");
+    let network = || machine.ok(&["network", &machine.name]);
+    eventually("a machine without its network", || (network() == "off\n").then_some(()));
+    assert_eq!(machine.listed()["network"], false);
+    menu.choose("Network");
+    eventually("its network", || (network() == "on\n").then_some(()));
     menu.waits_for("Pause");
     assert_eq!(machine.listed()["state"], "running");
 }
@@ -213,7 +220,7 @@ fn a_machine_has_an_item_in_the_tray_which_does_what_is_chosen() {
     assert!(menu.tool_tip().contains(&format!("{}: starting", machine.name)), "{}", menu.tool_tip());
     let nothing_opened = menu.labels();
     let first = format!("{}: starting", machine.name);
-    let expected = [&first, "All apps…", "Whole screen", "All windows in one", "Pause", "Stop"];
+    let expected = [&first, "All apps…", "Whole screen", "All windows in one", "Network", "Pause", "Stop"];
     assert_eq!(nothing_opened, expected.map(String::from));
     assert!(!menu.has("Pause") && !menu.has("All windows in one"), "not while it starts");
 

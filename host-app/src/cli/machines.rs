@@ -52,6 +52,8 @@ struct Entry {
     windows_failed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     files_failed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<bool>,
     apps: u32,
 }
 
@@ -69,6 +71,7 @@ impl Entry {
             windows_pid: None,
             windows_failed: None,
             files_failed: None,
+            network: None,
             apps: 0,
         };
         let state = check_exists(paths).map_err(|_| "its folder is missing".to_owned());
@@ -87,6 +90,7 @@ impl Entry {
                 windows_pid: status.windows_pid,
                 windows_failed: status.windows_failed,
                 files_failed: status.files_failed,
+                network: status.network,
                 apps: status.apps,
                 ..entry(&status.phase.to_string(), None)
             },
@@ -98,6 +102,7 @@ impl Entry {
         let pid = self.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
         let agent = if self.agent { "ready" } else { "-" };
         let reason = self.reason.as_ref().or(self.windows_failed.as_ref()).or(self.files_failed.as_ref());
+        let cut_off = (self.network == Some(false)).then_some("its network is cut off");
         let line = format!(
             "{:<20} {:<9} {:<6} {:<10} {:<8} {}",
             self.name,
@@ -105,7 +110,7 @@ impl Entry {
             agent,
             text(&self.engine),
             pid,
-            reason.map(String::as_str).unwrap_or_default()
+            reason.map(String::as_str).or(cut_off).unwrap_or_default()
         );
         line.trim_end().to_owned()
     }

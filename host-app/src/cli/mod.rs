@@ -95,6 +95,8 @@ enum Command {
     Permissions(PermissionsArgs),
     /// Have a machine ready in the background when you log in, or no longer; without on or off, tell which
     Login(LoginArgs),
+    /// Cut a running machine off its network, or connect it again; without on or off, tell which
+    Network(NetworkArgs),
     /// Let a machine see folders of this host, in /media/host; in effect at once
     #[command(subcommand)]
     Share(ShareCommand),
@@ -278,6 +280,14 @@ struct LoginArgs {
     #[command(flatten)]
     name: NameArg,
     /// Started by a unit of your systemd
+    switch: Option<Switch>,
+}
+
+#[derive(Debug, Args)]
+struct NetworkArgs {
+    #[command(flatten)]
+    name: NameArg,
+    /// Until it is switched off; `network = "none"` in its configuration is for good
     switch: Option<Switch>,
 }
 
@@ -485,6 +495,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Window(args) => window::window(&args),
         Command::Start(args) => power::start(&args),
         Command::Stop(args) => power::stop(&args),
+        Command::Network(args) => power::network(&args),
         Command::Pause(name) => power::pause(&name, true),
         Command::Resume(name) => power::pause(&name, false),
         Command::List { json } => machines::list(json),

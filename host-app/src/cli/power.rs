@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::{BeginArgs, NameArg, StartArgs, StopArgs};
+use super::{BeginArgs, NameArg, NetworkArgs, StartArgs, StopArgs, Switch};
 use crate::api::{ApiError, Client, Display, Reply, Request};
 use crate::machine::record::{self, Lock, State};
 use crate::machine::{Sockets, check_exists};
@@ -242,6 +242,27 @@ pub(super) fn pause(name: &NameArg, pause: bool) -> anyhow::Result<ExitCode> {
     let (folders, name) = name.resolve()?;
     let request = if pause { Request::Pause } else { Request::Resume };
     connect(&folders.machine(&name))?.ask(&request, &mut |_| {})?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn network(args: &NetworkArgs) -> anyhow::Result<ExitCode> {
+    let (folders, name) = args.name.resolve()?;
+    let mut machine = connect(&folders.machine(&name))?;
+    match args.switch {
+        Some(switch) => {
+            machine.ask(&Request::Network(switch == Switch::On), &mut |_| {})?;
+        }
+        None => {
+            let (Reply::Status(status), _) = machine.ask(&Request::Status, &mut |_| {})? else {
+                bail!("the machine {name} does not say what it does");
+            };
+            say(match status.network {
+                Some(true) => "on",
+                Some(false) => "off",
+                None => "none",
+            });
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

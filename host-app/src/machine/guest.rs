@@ -19,6 +19,15 @@ pub trait Guest {
     /// How often it restarted.
     fn restarts(&self) -> u64;
 
+    /// Whether its network is connected; nothing where it has none.
+    fn network(&self) -> Option<bool>;
+
+    /// Connects its network, or cuts it off.
+    ///
+    /// # Errors
+    /// It has none, or the engine does not take orders; the text is one line.
+    fn connect(&mut self, connected: bool) -> Result<(), String>;
+
     /// Becomes readable when its file server ends, if it has one.
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {
         None

@@ -512,7 +512,8 @@ mod tests {
         bed.said();
         bed.said();
         assert_eq!(bed.states, [State::default()]);
-        let paused = State { phase: memory::Phase::Paused, agent: memory::Agent::Ready };
+        let paused =
+            State { phase: memory::Phase::Paused, agent: memory::Agent::Ready, network: Some(false) };
         bed.server.set_state(State { agent: memory::Agent::Missing, ..State::default() });
         bed.server.set_state(paused);
         bed.said();

@@ -123,7 +123,7 @@ impl Missing {
 
 impl Running {
     /// What window processes are to show of the machine.
-    pub(super) fn state(&self) -> memory::State {
+    pub(super) fn state(&self, guest: &dyn Guest) -> memory::State {
         let phase = match self.phase {
             Phase::Starting { .. } => memory::Phase::Starting,
             Phase::Running => memory::Phase::Running,
@@ -136,7 +136,7 @@ impl Running {
             false if self.missing.asks() && waits => memory::Agent::Missing,
             false => memory::Agent::Away,
         };
-        memory::State { phase, agent }
+        memory::State { phase, agent, network: guest.network() }
     }
 
     /// Asks the user about an agent that did not come in time; `false` when there is nobody to ask, or no answer came.

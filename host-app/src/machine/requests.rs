@@ -118,6 +118,11 @@ impl Running {
                 }
                 _ => Err(Reply::Failed(format!("the machine is {}", self.phase_now()))),
             },
+            Request::Network(connected) => {
+                guest.connect(connected).map_err(Reply::Failed)?;
+                tracing::info!(connected, "its network, as the user wants it");
+                Err(Reply::Done)
+            }
             Request::Resume => match self.phase {
                 Phase::Paused { .. } => {
                     self.resume(guest)?;
@@ -226,6 +231,7 @@ impl Running {
             windows_pid: self.windows.pid(),
             files_failed: self.files_failed.clone(),
             windows_failed: self.windows.failed().map(str::to_owned),
+            network: guest.network(),
             apps: u32::try_from(self.control.apps()).unwrap_or(u32::MAX),
         }
     }

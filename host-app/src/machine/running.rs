@@ -279,7 +279,7 @@ impl Running {
         self.look_whether_idle(guest);
         self.look_for_agent(guest);
         self.check_deadline(guest);
-        self.memory.set_state(self.state());
+        self.memory.set_state(self.state(guest));
     }
 
     /// Pauses or stops a guest of which nothing is in use, as its configuration says.

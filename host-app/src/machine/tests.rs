@@ -27,6 +27,7 @@ struct Sleeper {
     pidfd: OwnedFd,
     deaf: bool,
     wanted: bool,
+    connected: bool,
 }
 
 impl Guest for Sleeper {
@@ -49,6 +50,15 @@ impl Guest for Sleeper {
 
     fn restarts(&self) -> u64 {
         0
+    }
+
+    fn network(&self) -> Option<bool> {
+        Some(self.connected)
+    }
+
+    fn connect(&mut self, connected: bool) -> Result<(), String> {
+        self.connected = connected;
+        Ok(())
     }
 
     fn power_button(&mut self) -> Result<(), String> {
@@ -96,7 +106,7 @@ impl Bed {
         let options = Options { start_limit, display: Display::Any, engine: None, window: false };
         let mut running = Running::new(&paths, &options, &Config::new("0".repeat(16))).unwrap();
         running.open().unwrap();
-        let guest = Box::new(Sleeper { child, pidfd, deaf, wanted: false });
+        let guest = Box::new(Sleeper { child, pidfd, deaf, wanted: false, connected: true });
         let machine = Some(std::thread::spawn(move || running.run(guest)));
         Self { sockets: Sockets::new(paths.runtime()), engine, machine, _root: root }
     }
@@ -261,6 +271,9 @@ fn a_lost_agent_is_told_and_may_come_back() {
 fn an_engine_that_is_killed_is_noticed_at_once() {
     let bed = Bed::start(SOON, false);
     let _agent = bed.agent();
+    assert_eq!(bed.ask(&Request::Network(false)).unwrap(), Reply::Done);
+    let Reply::Status(status) = bed.ask(&Request::Status).unwrap() else { panic!("no status") };
+    assert_eq!(status.network, Some(false));
     assert_eq!(bed.ask(&Request::Pause).unwrap(), Reply::Done);
     let refused = bed.ask(&Request::Pause).unwrap_err();
     assert_eq!(refused.to_string(), "the machine is paused already");

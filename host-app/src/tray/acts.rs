@@ -24,6 +24,8 @@ pub(super) enum Act {
     Screen,
     /// Have the windows of all apps in one, or no more.
     Together(bool),
+    /// Connect its network, or cut it off.
+    Network(bool),
     /// Let its processors stand still.
     Pause,
     /// Let it go on.
@@ -44,6 +46,8 @@ impl Act {
             Self::Screen => &["window", name],
             Self::Together(true) => &["window", name, "--together"],
             Self::Together(false) => &["window", name, "--apart"],
+            Self::Network(true) => &["network", name, "on"],
+            Self::Network(false) => &["network", name, "off"],
             Self::Pause => &["pause", name],
             Self::Resume => &["resume", name],
             Self::Stop => &["stop", name],
@@ -142,6 +146,8 @@ mod tests {
             Act::Screen,
             Act::Together(true),
             Act::Together(false),
+            Act::Network(true),
+            Act::Network(false),
             Act::Pause,
             Act::Resume,
             Act::Stop,

@@ -101,6 +101,16 @@ impl ksni::Tray for Item {
         };
         menu.push(one.into());
         menu.push(MenuItem::Separator);
+        if let Some(connected) = state.network {
+            let network = CheckmarkItem {
+                label: "Network".into(),
+                enabled: on,
+                checked: connected,
+                activate: Box::new(move |item: &mut Self| item.act(&Act::Network(!connected))),
+                ..CheckmarkItem::default()
+            };
+            menu.push(network.into());
+        }
         menu.push(match state.phase {
             Phase::Paused => Self::entry("Resume", true, Act::Resume).into(),
             phase => Self::entry("Pause", phase == Phase::Running, Act::Pause).into(),

@@ -10,6 +10,8 @@ use super::scripted::{Agent, Screen};
 use super::sway::{Pointer, Sway};
 use super::{Process, Xvfb};
 
+/// An app that drags files of a folder, or puts what is dropped into it (see there).
+pub const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drag.py");
 /// How far the button that allows something once is from the right edge of a question.
 pub const ONCE: i32 = 190;
 

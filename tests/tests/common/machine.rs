@@ -12,7 +12,7 @@ use inlay::windows::api;
 use inlay_tests::pattern;
 use rustix::process::{Pid, Signal};
 
-use super::{Process, Steps, Xvfb, descendants, eventually, program, says, shows, within};
+use super::{Process, Steps, Xvfb, descendants, drags, eventually, program, says, shows, within};
 
 /// A slow machine under emulation, even a nested one.
 pub const BOOT: Duration = Duration::from_secs(600);
@@ -103,6 +103,18 @@ impl Machine {
     /// Runs a shell command in the guest.
     pub fn guest(&self, script: &str) -> String {
         self.ok(&["exec", &self.name, "--", "sh", "-c", script])
+    }
+
+    /// Has the guest restart by this command, and waits until it has.
+    pub fn restarts(&self, command: &str) {
+        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+        let before = self.guest(&format!("cat {BOOT_ID}"));
+        // It may be gone before the command is.
+        self.output(&["exec", &self.name, "--", "sh", "-c", command]);
+        within(BOOT, "the guest's next start", || {
+            let out = self.output(&["exec", &self.name, "--", "cat", BOOT_ID]);
+            (out.status.success() && out.stdout != before.as_bytes()).then_some(())
+        });
     }
 
     /// Starts a shell command in the guest, with pipes.
@@ -464,6 +476,61 @@ pub fn copied_files(machine: &Machine, xvfb: &Xvfb) {
     });
     assert_eq!((paste.as_str(), copies()), ("", before));
     assert_eq!(machine.guest("rm large; echo on").trim(), "on");
+}
+
+/// A file of the host is dragged, with the pointer, from an app of the host onto a terminal of the guest: it is given that file alone.
+pub fn dropped_file(machine: &Machine, xvfb: &Xvfb) {
+    let dir = tempfile::tempdir().unwrap();
+    let letter = dir.path().join("a letter");
+    std::fs::write(&letter, "from the host\n").unwrap();
+    std::fs::create_dir(dir.path().join("1")).unwrap();
+    let list = format!("file://{}\r\n", letter.display().to_string().replace(' ', "%20"));
+    std::fs::write(dir.path().join("1/text!uri-list"), list).unwrap();
+    let mut source = Command::new("/usr/bin/python3");
+    source.args([drags::PROGRAM, "source"]).arg(dir.path()).env("DISPLAY", &xvfb.display);
+    source.env("QT_QPA_PLATFORM", "xcb").stdin(Stdio::null()).stderr(Stdio::null());
+    let _source = Process::spawn(&mut source);
+    // The terminal types where it is, as a shell would want it.
+    let script = "read -r line; eval \"cat $line\" > dropped 2>&1";
+    machine.ok(&["run", &machine.name, "foot", "--title=dropped on", "sh", "-c", script]);
+    let (from, to) = (xvfb.find("source"), xvfb.find("dropped on"));
+    xvfb.xdotool(&["windowmove", &from, "20", "40"]);
+    xvfb.xdotool(&["windowmove", &to, "500", "300"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let [from, to] = [(&from, 100), (&to, 200)].map(|(window, inside)| {
+        let area = xvfb.area(window);
+        (area.x + inside, area.y + 80)
+    });
+    drags::drag(xvfb, from, to);
+    std::thread::sleep(Duration::from_secs(1));
+    xvfb.xdotool(&["mouseup", "1"]);
+    let ended = dir.path().join("ended-1");
+    let ended = within(BOOT, "the end of the drag", || {
+        std::fs::read_to_string(&ended).ok().filter(|t| !t.is_empty())
+    });
+    assert_eq!(ended, "1\n", "a copy");
+    xvfb.click(&xvfb.find("dropped on"));
+    let text = within(BOOT, "what was dropped", || {
+        xvfb.xdotool(&["key", "Return"]);
+        std::thread::sleep(Duration::from_secs(1));
+        Some(machine.guest("cat dropped 2> /dev/null || true")).filter(|text| !text.is_empty())
+    });
+    assert_eq!(text, "from the host\n");
+}
+
+/// The network is cut off and connected again, which the guest sees.
+pub fn cable(machine: &Machine) {
+    let carrier = |expected: &str| {
+        within(BOOT, "the card's carrier", || {
+            (machine.guest("cat /sys/class/net/eth0/carrier").trim() == expected).then_some(())
+        });
+    };
+    carrier("1");
+    for (switch, expected) in [("off", "0"), ("on", "1")] {
+        machine.ok(&["network", &machine.name, switch]);
+        assert_eq!(machine.ok(&["network", &machine.name]).trim(), switch);
+        carrier(expected);
+    }
 }
 
 /// Known pixels arrive exactly, and windows survive restarts of window process and agent.

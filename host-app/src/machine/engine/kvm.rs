@@ -5,7 +5,7 @@ use std::path::Path;
 
 use inlay_vmm_core::devices::balloon::Balloon;
 use inlay_vmm_core::devices::block::{Block, Format, Image, ImageConfig};
-use inlay_vmm_core::devices::net::{Net, tap};
+use inlay_vmm_core::devices::net::{Cable, Net, tap};
 use inlay_vmm_core::devices::rng::Rng;
 use inlay_vmm_core::engine::kvm::{KvmConfig, Vmm};
 use inlay_vmm_core::virtio::Device;
@@ -42,7 +42,8 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         devices.push(Box::new(FileServer::device(sockets)?));
     }
     let (card, network) = network(&config.network, mac(name), &serial_log)?;
-    devices.extend(card);
+    let cable = card.as_ref().map(Net::cable);
+    devices.extend(card.map(|card| Box::new(card) as Box<dyn Device>));
     sandbox.enter();
     let machine = KvmConfig {
         cpus: config.cpus,
@@ -54,11 +55,11 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
     };
     let vmm = Vmm::start(&machine, devices, Some(&mut observer.clone()))
         .map_err(|source| MachineError::Engine { log: serial_log, source: Box::new(source) })?;
-    Ok(Box::new(KvmGuest { vmm, _network: network, files }))
+    Ok(Box::new(KvmGuest { vmm, _network: network, cable, files }))
 }
 
 /// A guest's network card, and what must live as long as it.
-type Network = (Option<Box<dyn Device>>, Option<Passt>);
+type Network = (Option<Net>, Option<Passt>);
 
 /// Makes the guest's network card. passt that cannot be started is told of in the log: the guest
 /// runs without.
@@ -67,12 +68,10 @@ fn network(connected: &config::Network, mac: [u8; 6], serial_log: &Path) -> Resu
         config::Network::None => Ok((None, None)),
         config::Network::Tap(name) => {
             let tap = tap::open(name).map_err(device_error)?;
-            Ok((Some(Box::new(Net::on_tap(tap, mac).map_err(device_error)?)), None))
+            Ok((Some(Net::on_tap(tap, mac).map_err(device_error)?), None))
         }
         config::Network::User => match Passt::start(&serial_log.with_file_name("network.log")) {
-            Ok((passt, socket)) => {
-                Ok((Some(Box::new(Net::new(socket, mac).map_err(device_error)?)), Some(passt)))
-            }
+            Ok((passt, socket)) => Ok((Some(Net::new(socket, mac).map_err(device_error)?), Some(passt))),
             Err(error) => {
                 let mend = "`inlay doctor` tells what is missing";
                 tracing::warn!("the guest has no network: passt cannot be started ({error}); {mend}");
@@ -87,6 +86,7 @@ fn network(connected: &config::Network, mac: [u8; 6], serial_log: &Path) -> Resu
 struct KvmGuest {
     vmm: Vmm,
     _network: Option<Passt>,
+    cable: Option<Cable>,
     files: Option<FileServer>,
 }
 
@@ -109,6 +109,15 @@ impl Guest for KvmGuest {
 
     fn restarts(&self) -> u64 {
         self.vmm.restarts()
+    }
+
+    fn network(&self) -> Option<bool> {
+        self.cable.as_ref().map(Cable::is_plugged)
+    }
+
+    fn connect(&mut self, connected: bool) -> Result<(), String> {
+        self.cable.as_ref().ok_or("the machine has no network")?.plug(connected);
+        Ok(())
     }
 
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {

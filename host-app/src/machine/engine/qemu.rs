@@ -30,6 +30,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         Network::None => qemu::Network::None,
         Network::Tap(name) => qemu::Network::Tap(Arc::new(tap::open(name).map_err(device_error)?)),
     };
+    let connected = (config.network != Network::None).then_some(true);
     // Before the devices have threads, so that it holds for them; QEMU is in it as well.
     sandbox.program = Some(qemu::BINARY);
     sandbox.enter();
@@ -60,7 +61,7 @@ pub fn start(start: Start<'_>) -> Result<Box<dyn Guest>, MachineError> {
         QemuError::NotFound(_) | QemuError::TooOld { .. } => MachineError::NoEngine(error),
         source => MachineError::Engine { log: serial_log, source: Box::new(source) },
     })?;
-    Ok(Box::new(QemuGuest { qemu, engine, _devices: devices, files, _agent: agent }))
+    Ok(Box::new(QemuGuest { qemu, engine, network: connected, _devices: devices, files, _agent: agent }))
 }
 
 /// What the configuration and the disks say of the machine.
@@ -126,6 +127,8 @@ fn devices(sockets: &Sockets, observer: &Observer, screen: &Devices) -> Result<[
 struct QemuGuest {
     qemu: Qemu,
     engine: String,
+    /// Whether its network is connected, where it has one.
+    network: Option<bool>,
     _devices: [VhostUser; 4],
     files: Option<FileServer>,
     _agent: Option<FileServer>,
@@ -155,6 +158,17 @@ impl Guest for QemuGuest {
 
     fn restarts(&self) -> u64 {
         self.qemu.restarts()
+    }
+
+    fn network(&self) -> Option<bool> {
+        self.network
+    }
+
+    fn connect(&mut self, connected: bool) -> Result<(), String> {
+        let now = self.network.as_mut().ok_or("the machine has no network")?;
+        self.qemu.plug(connected).map_err(|error| error.to_string())?;
+        *now = connected;
+        Ok(())
     }
 
     fn files_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -48,6 +48,11 @@ impl Link {
         Ok(Self { kind, host, epoll, input, at: 0, output, sent: 0, watched, open: true })
     }
 
+    /// Has this wake the device as well.
+    pub fn watch(&self, other: &impl AsFd) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, other, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?)
+    }
+
     /// Waits for the host as it makes sense: for room while something is to be sent, for frames while they are wanted. When it is
     /// neither, its end is not waited for either: it would be told again and again.
     pub fn update(&mut self, reads: bool) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! Nothing queues without bound: what the host does not take waits in the guest's ring, behind one frame here; what the
 //! guest does not take waits in the socket, behind what was read once.
 
+mod cable;
 mod link;
 pub mod tap;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::cable::Cable;
 use self::link::{Kind, Link};
 use crate::virtio::{Device, DeviceError, Mem, QueueSet, RestoreError, VirtQueue, Wake, to_json};
 
@@ -28,6 +30,10 @@ const HEADER: usize = 12;
 const MOST_FRAME: usize = 65_536 + 14;
 /// `VIRTIO_NET_F_MAC`.
 const MAC: u64 = 1 << 5;
+/// `VIRTIO_NET_F_STATUS`.
+const STATUS: u64 = 1 << 16;
+/// `VIRTIO_NET_S_LINK_UP`.
+const LINK_UP: u16 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +48,9 @@ pub struct Net {
     mac: [u8; 6],
     /// The driver has no buffer for what came.
     full: bool,
+    cable: Cable,
+    /// What the driver was told of it.
+    told: bool,
 }
 
 impl Net {
@@ -50,7 +59,7 @@ impl Net {
     /// # Errors
     /// The host's.
     pub fn new(socket: OwnedFd, mac: [u8; 6]) -> io::Result<Self> {
-        Ok(Self { link: Link::new(Kind::Stream, socket)?, mac, full: false })
+        Self::on(Link::new(Kind::Stream, socket)?, mac)
     }
 
     /// A card with this address on a tap device that [`tap::open`] opened.
@@ -58,7 +67,18 @@ impl Net {
     /// # Errors
     /// The host's.
     pub fn on_tap(tap: OwnedFd, mac: [u8; 6]) -> io::Result<Self> {
-        Ok(Self { link: Link::new(Kind::Tap, tap)?, mac, full: false })
+        Self::on(Link::new(Kind::Tap, tap)?, mac)
+    }
+
+    fn on(link: Link, mac: [u8; 6]) -> io::Result<Self> {
+        let cable = Cable::new()?;
+        link.watch(&cable)?;
+        Ok(Self { link, mac, full: false, cable, told: true })
+    }
+
+    /// Its cable, which can be pulled: no frame goes or comes then, whatever the driver makes of it.
+    pub fn cable(&self) -> Cable {
+        self.cable.clone()
     }
 
     fn receive(&mut self, mem: &Mem, queue: &mut VirtQueue) -> Result<bool, DeviceError> {
@@ -67,6 +87,10 @@ impl Net {
         loop {
             if self.link.frame().is_none() && !self.link.read() {
                 return Ok(used);
+            }
+            if !self.cable.is_plugged() {
+                self.link.drop_frame();
+                continue;
             }
             let Some(frame) = self.link.frame() else { continue };
             let Some(mut chain) = queue.pop(mem)? else {
@@ -100,7 +124,7 @@ impl Net {
             let mut header = [0; HEADER];
             chain.read(mem, &mut header).map_err(|source| queue.chain_error(source))?;
             let length = chain.readable_len();
-            if (14..=MOST_FRAME).contains(&length) {
+            if self.cable.is_plugged() && (14..=MOST_FRAME).contains(&length) {
                 let frame = self.link.next(length);
                 chain.read(mem, frame).map_err(|source| queue.chain_error(source))?;
                 self.link.send();
@@ -122,11 +146,17 @@ impl Device for Net {
     }
 
     fn features(&self) -> u64 {
-        MAC
+        MAC | STATUS
     }
 
     fn config(&self) -> Vec<u8> {
-        self.mac.to_vec()
+        let status = if self.told { LINK_UP } else { 0 };
+        [&self.mac[..], &status.to_le_bytes()].concat()
+    }
+
+    fn config_changed(&mut self) -> bool {
+        let now = self.cable.is_plugged();
+        std::mem::replace(&mut self.told, now) != now
     }
 
     fn host_source(&self) -> Option<BorrowedFd<'_>> {
@@ -136,6 +166,7 @@ impl Device for Net {
     fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError> {
         let mut used = QueueSet::EMPTY;
         if wake == Wake::HostSource {
+            self.cable.heard();
             self.link.send();
         }
         if wake != Wake::Queue(RECEIVE)

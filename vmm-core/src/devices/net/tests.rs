@@ -54,7 +54,7 @@ impl Bench {
 #[test]
 fn frames_go_both_ways() {
     let mut b = Bench::new();
-    assert_eq!(b.net.config(), MAC);
+    assert_eq!(b.net.config(), [&MAC[..], &[1, 0]].concat());
     let frame: Vec<u8> = (0..200).collect();
     b.transmit(&frame);
     assert_eq!(b.host_gets(), frame);
@@ -73,6 +73,38 @@ fn frames_go_both_ways() {
     assert_eq!(used[0].data[HEADER..HEADER + 60], [7; 60]);
     assert_eq!(used[0].data[..HEADER], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
     assert_eq!(used[1].data[HEADER..HEADER + 1514], [8; 1514]);
+}
+
+#[test]
+fn a_pulled_cable_carries_nothing_and_is_told() {
+    let mut b = Bench::new();
+    let cable = b.net.cable();
+    assert!(!b.net.config_changed());
+    b.driver.submit(RECEIVE, &[], &[2000]);
+    b.driver.submit(RECEIVE, &[], &[2000]);
+    b.wake(Wake::Queue(RECEIVE));
+    cable.plug(false);
+    assert!(is_woken(&b.net));
+    b.wake(Wake::HostSource);
+    assert!(b.net.config_changed() && !b.net.config_changed() && !is_woken(&b.net));
+    assert_eq!(b.net.config()[6..], [0, 0]);
+    // What the driver sends and what comes meanwhile is gone, and holds nothing up.
+    b.transmit(&[1; 60]);
+    assert_eq!(b.driver.used(TRANSMIT).len(), 1);
+    b.host_sends(&[2; 60]);
+    b.wake(Wake::HostSource);
+    assert!(b.driver.used(RECEIVE).is_empty() && !is_woken(&b.net));
+    cable.plug(true);
+    b.wake(Wake::HostSource);
+    assert!(b.net.config_changed());
+    assert_eq!(b.net.config()[6..], [1, 0]);
+    b.transmit(&[3; 60]);
+    assert_eq!(b.host_gets(), [3; 60]);
+    b.host_sends(&[4; 60]);
+    b.wake(Wake::HostSource);
+    let used = b.driver.used(RECEIVE);
+    assert_eq!(used.len(), 1);
+    assert_eq!(used[0].data[HEADER..HEADER + 60], [4; 60]);
 }
 
 #[test]

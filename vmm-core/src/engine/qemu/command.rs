@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Accel, Boot, Disk, DiskFormat, Network, QemuConfig, QemuError};
+use super::{Accel, Boot, Disk, DiskFormat, NETWORK, Network, QemuConfig, QemuError};
 
 /// Descriptors that QEMU inherits.
 #[derive(Clone, Copy)]
@@ -45,8 +45,8 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
     );
     let network = match config.network {
         Network::None => None,
-        Network::User => Some(json!({"type": "user", "id": "net"})),
-        Network::Tap(_) => fds.tap.map(|fd| json!({"type": "tap", "id": "net", "fd": fd.to_string()})),
+        Network::User => Some(json!({"type": "user", "id": NETWORK})),
+        Network::Tap(_) => fds.tap.map(|fd| json!({"type": "tap", "id": NETWORK, "fd": fd.to_string()})),
     };
     if let Some(network) = network {
         args.json("-netdev", &network);
@@ -55,7 +55,7 @@ pub fn arguments(config: &QemuConfig, fds: InheritedFds, sandbox: bool) -> Resul
             "-device",
             &json!({
                 "driver": "virtio-net-pci",
-                "netdev": "net",
+                "netdev": NETWORK,
                 "mac": mac,
                 "romfile": "",
                 "disable-legacy": "on",

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::Value;
 
 use super::command::{InheritedFds, arguments};
 use super::qmp::{self, Message, command, parse};
@@ -115,11 +116,11 @@ impl Shared {
             Phase::Ended(exit) => Some(Err(QemuError::Ended(exit.clone()))),
         });
         greeted.unwrap_or(Err(QemuError::Timeout("to its start")))?;
-        self.execute("qmp_capabilities", limit)
+        self.execute("qmp_capabilities", &Value::Null, limit)
     }
 
-    /// Sends a command without arguments and waits for its answer.
-    pub fn execute(&self, name: &'static str, limit: Duration) -> Result<(), QemuError> {
+    /// Sends a command and waits for its answer.
+    pub fn execute(&self, name: &'static str, arguments: &Value, limit: Duration) -> Result<(), QemuError> {
         let id = {
             let mut state = self.lock();
             if let Phase::Ended(exit) = &state.phase {
@@ -131,7 +132,7 @@ impl Shared {
             id
         };
         // Fails when QEMU is ending: the wait below hears of that. One short write is never torn.
-        let _ = (&self.qmp).write_all(command(name, id).as_bytes());
+        let _ = (&self.qmp).write_all(command(name, arguments, id).as_bytes());
         let answer = self.wait_for(Some(limit), |state| match state.answers.get_mut(&id).map(Option::take) {
             Some(Some(answer)) => {
                 Some(answer.map_err(|message| QemuError::Refused { command: name, message }))
@@ -287,7 +288,7 @@ impl Keeper {
             let restarts = self.shared.restarts();
             if restarts != std::mem::replace(&mut restarted, restarts) {
                 if self.log.panic().is_some() {
-                    let _ = (&self.qmp).write_all(command("quit", 0).as_bytes());
+                    let _ = (&self.qmp).write_all(command("quit", &Value::Null, 0).as_bytes());
                 } else {
                     tracing::info!(restarts, "the guest restarts");
                 }

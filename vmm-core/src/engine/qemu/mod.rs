@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
+use serde_json::{Value, json};
 
 pub use config::{Accel, Boot, Disk, DiskFormat, Network, QemuConfig};
 use keeper::Shared;
@@ -40,6 +41,8 @@ pub use super::Exit;
 pub const BINARY: &str = "qemu-system-x86_64";
 /// The oldest QEMU whose vhost-user GPU may work without KVM.
 const OLDEST_MAJOR: u32 = 8;
+/// What QEMU calls the network.
+const NETWORK: &str = "net";
 /// How long a QEMU may take until it answers, and to answer a command.
 const START_TIME: Duration = Duration::from_secs(30);
 const COMMAND_TIME: Duration = Duration::from_secs(10);
@@ -161,7 +164,7 @@ impl Qemu {
     /// # Errors
     /// QEMU has ended or does not answer.
     pub fn powerdown(&self) -> Result<(), QemuError> {
-        self.shared.execute("system_powerdown", COMMAND_TIME)
+        self.shared.execute("system_powerdown", &Value::Null, COMMAND_TIME)
     }
 
     /// Ends QEMU as if the cable were pulled, but with everything that the guest had flushed, and QEMU's own caches, on disk.
@@ -170,7 +173,7 @@ impl Qemu {
     /// QEMU has ended or does not answer.
     pub fn quit(&self) -> Result<(), QemuError> {
         self.shared.asked();
-        match self.shared.execute("quit", COMMAND_TIME) {
+        match self.shared.execute("quit", &Value::Null, COMMAND_TIME) {
             // It may be gone before its answer is read.
             Ok(()) | Err(QemuError::Ended(_)) => Ok(()),
             Err(other) => Err(other),
@@ -189,7 +192,7 @@ impl Qemu {
     /// # Errors
     /// QEMU has ended or does not answer.
     pub fn pause(&self) -> Result<(), QemuError> {
-        self.shared.execute("stop", COMMAND_TIME)
+        self.shared.execute("stop", &Value::Null, COMMAND_TIME)
     }
 
     /// Lets the guest's processors go on.
@@ -197,7 +200,15 @@ impl Qemu {
     /// # Errors
     /// QEMU has ended or does not answer.
     pub fn resume(&self) -> Result<(), QemuError> {
-        self.shared.execute("cont", COMMAND_TIME)
+        self.shared.execute("cont", &Value::Null, COMMAND_TIME)
+    }
+
+    /// Plugs the network card's cable in, or pulls it. There must be a card.
+    ///
+    /// # Errors
+    /// QEMU has ended or does not answer.
+    pub fn plug(&self, plugged: bool) -> Result<(), QemuError> {
+        self.shared.execute("set_link", &json!({"name": NETWORK, "up": plugged}), COMMAND_TIME)
     }
 }
 

@@ -20,9 +20,13 @@ pub enum Message {
     Other,
 }
 
-/// A command as it is sent.
-pub fn command(name: &str, id: u64) -> String {
-    format!("{}\n", json!({"execute": name, "id": id}))
+/// A command as it is sent, with its arguments (an object; `null` for none).
+pub fn command(name: &str, arguments: &Value, id: u64) -> String {
+    let command = match arguments {
+        Value::Null => json!({"execute": name, "id": id}),
+        arguments => json!({"execute": name, "arguments": arguments, "id": id}),
+    };
+    format!("{command}\n")
 }
 
 /// Understands one line.
