@@ -57,6 +57,7 @@ struct Entry {
     id: String,
     label: String,
     enabled: bool,
+    checked: bool,
 }
 
 struct Menu<'a> {
@@ -75,7 +76,8 @@ impl Menu<'_> {
             let (properties, _) = rest.split_once('}')?;
             let label = properties.split_once("'label': <'")?.1.split_once("'>")?.0;
             let enabled = !properties.contains("'enabled': <false>");
-            Some(Entry { id: id.to_owned(), label: label.to_owned(), enabled })
+            let checked = properties.contains("'toggle-state': <1>");
+            Some(Entry { id: id.to_owned(), label: label.to_owned(), enabled, checked })
         });
         entries.collect()
     }
@@ -187,6 +189,8 @@ fn it_is_paused_and_goes_on(machine: &Machine, menu: &Menu<'_>, xvfb: &Xvfb, at:
     let network = || machine.ok(&["network", &machine.name]);
     eventually("a machine without its network", || (network() == "off\n").then_some(()));
     assert_eq!(machine.listed()["network"], false);
+    let is_checked = || menu.entries().iter().any(|entry| entry.label == "Network" && entry.checked);
+    eventually("an entry without its mark", || (!is_checked()).then_some(()));
     menu.choose("Network");
     eventually("its network", || (network() == "on\n").then_some(()));
     menu.waits_for("Pause");

@@ -68,7 +68,7 @@ struct Guest {
 impl Guest {
     fn make() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let kernel = Kernel::fetched()?;
+        let kernel = Kernel::of_this_system()?;
         let initrd = kernel.initramfs_with(&MODULES, INIT, &[&program("inlay-load")?])?;
         std::fs::write(folder.path().join("initrd"), initrd)?;
         Ok(Self { folder, kernel: kernel.vmlinux() })
