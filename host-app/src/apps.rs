@@ -29,6 +29,11 @@ const MOST_RECENT: usize = 10;
 const FOUND_FOR: Duration = Duration::from_secs(10);
 const MOST_KNOWN: usize = 16;
 
+/// Bytes of a file; 0 where there is none.
+fn length(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |found| found.len())
+}
+
 /// An app, and the number by which the guest tells changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -46,13 +51,17 @@ impl framing::Message for Stored {
 
 /// The folder of a machine's apps.
 #[derive(Debug, Clone)]
-pub struct Apps(PathBuf);
+pub struct Apps {
+    folder: PathBuf,
+    /// Bytes in it, once something is stored from here: one process does so.
+    used: Option<u64>,
+}
 
 impl Apps {
     /// Those of this machine.
     #[must_use]
     pub fn of(paths: &MachinePaths) -> Self {
-        Self(paths.data().join("apps"))
+        Self { folder: paths.data().join("apps"), used: None }
     }
 
     /// All that are known, by name as the user sees it. What cannot be read is left out.
@@ -66,7 +75,7 @@ impl Apps {
     /// Them, one by one, in no order: however large they are, one is in memory.
     pub fn each(&self) -> impl Iterator<Item = Stored> {
         let mut left = MOST_BYTES;
-        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().take(limits::APPS);
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().take(limits::APPS);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(move |id| {
             let (stored, bytes) = self.read(&id)?;
@@ -85,7 +94,7 @@ impl Apps {
         if !is_id(id) {
             return None;
         }
-        let path = self.0.join(id);
+        let path = self.folder.join(id);
         let length = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
         if length > limits::MESSAGE as u64 {
             return None;
@@ -98,27 +107,39 @@ impl Apps {
     ///
     /// # Errors
     /// It cannot be written, or there would be too much.
-    pub fn put(&self, stored: &Stored) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
-        let path = self.0.join(&stored.app.id);
+    pub fn put(&mut self, stored: &Stored) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
         let frame = framing::encode(stored).map_err(io::Error::other)?;
         let bytes = &frame[framing::HEADER..];
-        let entries = fs::read_dir(&self.0)?.flatten();
-        let others = entries.filter(|entry| entry.path() != path && entry.metadata().is_ok());
-        let sum: u64 = others.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
-        if sum + bytes.len() as u64 > MOST_BYTES {
+        let path = self.folder.join(&stored.app.id);
+        let others = self.used().saturating_sub(length(&path));
+        let sum = others.saturating_add(bytes.len() as u64);
+        if sum > MOST_BYTES {
             return Err(io::Error::other("the guest's apps need too much room"));
         }
         // No app's id begins with a dot.
-        let new = self.0.join(".new");
+        let new = self.folder.join(".new");
         fs::File::create(&new).and_then(|mut file| file.write_all(bytes))?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        self.used = Some(sum);
+        Ok(())
+    }
+
+    fn used(&mut self) -> u64 {
+        *self.used.get_or_insert_with(|| {
+            let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+            entries.map(|entry| length(&entry.path())).sum()
+        })
     }
 
     /// Forgets one.
-    pub fn remove(&self, id: &str) {
+    pub fn remove(&mut self, id: &str) {
+        let path = self.folder.join(id);
+        let bytes = length(&path);
         // It may not be there.
-        let _ = fs::remove_file(self.0.join(id));
+        if fs::remove_file(path).is_ok() {
+            self.used = self.used.map(|used| used.saturating_sub(bytes));
+        }
     }
 
     /// The app whose windows say that they are this: by its class (`StartupWMClass`), else by its id.
@@ -135,7 +156,7 @@ impl Apps {
     /// Where they are.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.0
+        &self.folder
     }
 }
 
@@ -281,7 +302,7 @@ mod tests {
     #[test]
     fn what_was_put_is_found_and_what_is_wrong_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        let mut apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
         assert!(apps.all().is_empty());
         apps.put(&app("b", "beta")).unwrap();
         apps.put(&app("a", "Zeta")).unwrap();
@@ -314,7 +335,7 @@ mod tests {
     #[test]
     fn large_apps_are_stored_until_there_are_too_many_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        let mut apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
         let large = |id: String| {
             let mut large = app(&id, "Large");
             large.app.icons = vec![vec![7; limits::APP_ICON]; limits::ICONS];

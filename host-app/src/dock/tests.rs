@@ -174,7 +174,7 @@ fn as_many_and_as_large_apps_as_a_guest_may_have_need_little_memory() {
     }
     let dir = tempfile::tempdir().unwrap();
     let folders = Folders::below(dir.path()).unwrap();
-    let apps = Apps::of(&folders.machine(&"demo".parse().unwrap()));
+    let mut apps = Apps::of(&folders.machine(&"demo".parse().unwrap()));
     let stored = (0..limits::APPS).take_while(|n| {
         let mut large = app(&format!("a{n}"));
         large.app.icons = vec![vec![7; limits::APP_ICON]; limits::ICONS];

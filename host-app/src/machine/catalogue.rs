@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn only_what_is_not_known_is_asked_for_and_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
+        let mut apps = Apps::of(&Folders::below(dir.path()).unwrap().machine(&"m".parse().unwrap()));
         let mut catalogue = Catalogue::new(apps.clone());
         catalogue.listed(listed(&[("a", 1), ("b", 2)]));
         assert_eq!(asked(&mut catalogue).as_deref(), Some("a"));
