@@ -66,11 +66,16 @@ struct Entry {
 pub fn follow(file: Option<&Path>, written: &mut Option<String>, keymap: &str) {
     let Some(file) = file else { return };
     let Some(table) = compiled(keymap).map(|keymap| text(&entries(&keymap))) else { return };
-    // As they are from the start.
-    let first = written.is_none() && american().is_some_and(|american| american == table);
+    let (new, told) = (file.with_extension("new"), file.with_extension("told"));
+    // As they are from the start, where no agent before this one said otherwise.
+    let first = written.is_none() && !told.exists() && american().is_some_and(|american| american == table);
     if !first && written.as_ref() != Some(&table) {
-        let new = file.with_extension("new");
-        match std::fs::write(&new, &table).and_then(|()| std::fs::rename(&new, file)) {
+        let tell = || {
+            std::fs::write(&told, "")?;
+            std::fs::write(&new, &table)?;
+            std::fs::rename(&new, file)
+        };
+        match tell() {
             Ok(()) => tracing::debug!("the consoles are to have the host's keyboard"),
             Err(error) => tracing::warn!(%error, "the consoles' keyboard stays as it is"),
         }
@@ -331,6 +336,9 @@ mod tests {
             told
         };
         assert_eq!(["us", "us", "de", "de", "us"].map(&mut told), [false, false, true, false, true]);
+        // The next agent does not know what the last one told.
+        follow(Some(&file), &mut None, &keymap("us"));
+        assert!(std::fs::remove_file(&file).is_ok());
         follow(Some(&file), &mut written, "no keymap");
         assert!(!file.exists());
     }

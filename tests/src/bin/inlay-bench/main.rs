@@ -6,7 +6,7 @@
 //!
 //! `inlay-bench [--no-vm] [--no-waypipe] [--runs N] [--frames N]`; `inlay-bench --vmm [--runs N]` compares our own engine with QEMU
 //! instead, `inlay-bench --files [--runs N]` a shared folder with virtiofsd's, `inlay-bench --clicks [--runs N]` a click in the host's menu with
-//! the same app started by hand.
+//! the same app started by hand, `inlay-bench --resize [--runs N]` a window whose size changes all the time.
 
 mod clicks;
 mod clock;
@@ -64,6 +64,8 @@ enum What {
     Files,
     /// Clicks in the host's menu.
     Clicks,
+    /// Windows under the user's hand.
+    Resize,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ fn options() -> Result<Options> {
             "--vmm" => options.what = What::Vmm,
             "--clicks" => options.what = What::Clicks,
             "--files" => options.what = What::Files,
+            "--resize" => options.what = What::Resize,
             "--no-waypipe" => options.waypipe = false,
             "--runs" => options.runs = number()?.max(1),
             "--frames" => options.frames = number()?.clamp(10, 3000),
@@ -99,6 +102,22 @@ fn options() -> Result<Options> {
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A window whose size changes all the time.
+fn resize(runs: usize, aims: &mut Vec<(String, bool)>) -> Result<()> {
+    let pairs = (0..runs).map(|_| sway::drag()).collect::<Result<Vec<_>>>()?;
+    let of = |side: fn(&(f64, f64)) -> f64| median(pairs.iter().map(side).collect());
+    let (direct, through, ratio) = (of(|p| p.0), of(|p| p.1), of(|p| p.1 / p.0));
+    say(&format!(
+        "resize storm on sway, frames of a new size that are shown a second: {through:.0} through inlay, {direct:.0} directly ({ratio:.2}x)"
+    ));
+    aims.push(("a resize storm at 0.9x of the frames directly".to_owned(), ratio >= 0.9));
+    let (direct, through) = desktop::storm()?;
+    say(&format!(
+        "resize storm on X11, frames that a client draws a second: {through:.0} through inlay (one a tick), {direct:.0} directly (one for each size, shown or not)"
+    ));
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "printing is what it is for")]
@@ -118,6 +137,7 @@ fn main() -> Result<()> {
         What::Vmm => return vmm::measure(options.runs),
         What::Files => return files::report(options.runs),
         What::Clicks => return clicks::report(options.runs),
+        What::Resize => return resize(options.runs, &mut Vec::new()),
         What::Windows => {}
     }
     say(&format!("load average before: {}", load()));
@@ -182,16 +202,7 @@ fn main() -> Result<()> {
     for (open, time, memory) in desktop::windows()? {
         say(&format!("windows up to {open:3}: {time:6.1} ms and {memory:6.0} KiB of ours for each new one"));
     }
-    let (direct, through) = sway::drag()?;
-    say(&format!(
-        "resize storm on sway, frames of a new size that are shown a second: {through:.0} through inlay, {direct:.0} directly ({:.2}x)",
-        through / direct
-    ));
-    aims.push(("a resize storm at 0.9x of the frames directly".to_owned(), through >= 0.9 * direct));
-    let (direct, through) = desktop::storm()?;
-    say(&format!(
-        "resize storm on X11, frames that a client draws a second: {through:.0} through inlay (one a tick), {direct:.0} directly (one for each size, shown or not)"
-    ));
+    resize(options.runs, &mut aims)?;
     for (what, met) in aims {
         say(&format!("aim {}: {what}", if met { "met" } else { "NOT met" }));
     }
