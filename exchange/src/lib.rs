@@ -27,6 +27,11 @@ pub enum News {
         /// What there is.
         types: Vec<String>,
     },
+    /// An app of this side took a selection just now; what it has is told when it has said so.
+    Taken {
+        /// Which.
+        selection: Selection,
+    },
     /// An app of this side pastes what the other offers: to be written into the pipe.
     Wanted {
         /// Which.

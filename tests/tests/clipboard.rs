@@ -15,11 +15,15 @@ use common::scripted::{Agent, Screen};
 use common::sway::Sway;
 use common::{Local, Process, Xvfb, eventually};
 use inlay_exchange::kinds::TEXT;
+use inlay_exchange::x11::own_window;
 use inlay_protocol::display::{Event, Request};
 use inlay_protocol::geometry::Size;
 use inlay_protocol::selection::{Offer, Selection};
 use inlay_protocol::stream::Chunk;
 use rustix::process::Signal;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::xproto::ConnectionExt as _;
+use x11rb::rust_connection::RustConnection;
 
 /// Where apps are that copy and paste.
 #[derive(Debug, Clone, PartialEq)]
@@ -353,6 +357,29 @@ fn the_newest_copy_counts_whoever_made_it() {
         eventually("the end of an owner that lost it", || owner.ended());
     }
     drop(last);
+}
+
+/// The desktop hears of the guest's copies a moment later where they follow each other; what its own apps copied meanwhile is newer.
+#[test]
+fn a_copy_that_is_still_to_be_told_takes_nothing_from_a_newer_one() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    let (c, screen) = RustConnection::connect(Some(&xvfb.display)).unwrap();
+    let root = c.setup().roots[screen].root;
+    let window = own_window(&c, root).unwrap();
+    let clipboard = c.intern_atom(false, b"CLIPBOARD").unwrap().reply().unwrap().atom;
+    let owner = || c.get_selection_owner(clipboard).unwrap().reply().unwrap().owner;
+    for round in 0..5 {
+        for serial in [2 * round + 1, 2 * round + 2] {
+            let types = vec![TEXT.to_owned()];
+            agent.send(&Request::Offer(Offer { selection: Selection::Clipboard, serial, types }));
+        }
+        eventually("the guest's copy", || (![x11rb::NONE, window].contains(&owner())).then_some(()));
+        c.set_selection_owner(window, clipboard, x11rb::CURRENT_TIME).unwrap();
+        assert_eq!(owner(), window);
+        agent.listen(Duration::from_millis(200));
+        assert_eq!(owner(), window, "the newest copy");
+    }
 }
 
 #[test]

@@ -358,6 +358,7 @@ impl Selections {
             self.news.push(News::Changed { selection: slot.selection, types: Vec::new() });
             return Ok(());
         }
+        self.news.push(News::Taken { selection: slot.selection });
         self.ask(c, index)
     }
 

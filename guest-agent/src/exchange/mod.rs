@@ -165,8 +165,8 @@ pub fn x11_did(agent: &mut Agent, news: News) {
         }
         News::Wanted { selection: Selection::Drag, kind, pipe } => drag::x11_fetches(agent, &kind, pipe),
         News::Wanted { selection, kind, pipe } => fetch_from_owner(agent, selection, &kind, pipe),
-        // Told apart from selections (`x11/wm`).
-        News::Drag { .. } => {}
+        // The host hears of an app's copy with its types. Drags are told apart from selections (`x11/wm`).
+        News::Taken { .. } | News::Drag { .. } => {}
     }
 }
 

@@ -267,6 +267,11 @@ impl Exchange {
     /// The desktop's apps did something; what the agent is to know.
     pub fn desktop_did(&mut self, news: News, agent: bool) -> Vec<Event> {
         match news {
+            News::Taken { selection } => {
+                // What was copied in the guest before must not take it back, though the desktop was to be told in a moment.
+                self.guest[selection.index()].untold = false;
+                Vec::new()
+            }
             News::Changed { selection, types } => {
                 let types = self.crossing(Way::In, types);
                 if !types.is_empty() {
