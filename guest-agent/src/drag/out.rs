@@ -205,7 +205,15 @@ pub fn feedback(agent: &mut Agent, serial: u64, feedback: Feedback) {
             }
             match out.from {
                 From::Wayland(..) => pointer_comes_back(agent),
-                From::X11 => x11::drag::let_go(agent),
+                From::X11 => {
+                    // What is dropped was taken, also where the desktop says as what only now.
+                    if out.told.0.is_none() || out.told.1.is_empty() {
+                        let copies = out.actions.contains(Actions::COPY);
+                        let action = if copies { Actions::COPY } else { out.actions };
+                        x11::drag::answered(agent, action);
+                    }
+                    x11::drag::let_go(agent);
+                }
             }
         }
         over @ (Feedback::Finished { .. } | Feedback::Cancelled) => finish(agent, over),
