@@ -400,6 +400,13 @@ fn a_race_of_renames_leads_nowhere() {
     fs::create_dir(guest.path("folder")).unwrap();
     fs::write(guest.path("folder/secret"), "shared").unwrap();
     symlink(guest.host.path(), guest.path("link")).unwrap();
+    /// Ends the other thread, however this one ends.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let (one, two, over) = (guest.path("folder"), guest.path("link"), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -407,6 +414,7 @@ fn a_race_of_renames_leads_nowhere() {
                 renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).unwrap();
             }
         });
+        let _ends = Ends(&over);
         let (mut folders, mut links) = (0, 0);
         // Both are met, however the two run.
         for round in 0.. {
@@ -426,7 +434,6 @@ fn a_race_of_renames_leads_nowhere() {
                 break;
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert_eq!(fs::read(guest.host.path().join("secret")).unwrap(), b"secret");
 }

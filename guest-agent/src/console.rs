@@ -27,8 +27,12 @@ const SHIFT: u8 = 1;
 const ALT_GR: u8 = 2;
 const CTRL: u8 = 4;
 const ALT: u8 = 8;
-/// The tables that are set.
-const TABLES: [u8; 7] = [0, SHIFT, ALT_GR, SHIFT | ALT_GR, CTRL, ALT, CTRL | ALT];
+/// The tables that are set: all that the kernel has from the start. One that is made anew has no modifiers in it, which then stay down;
+/// what keys type with both AltGr and Shift is left out for that.
+const TABLES: [u8; 6] = [0, SHIFT, ALT_GR, CTRL, ALT, CTRL | ALT];
+/// Consoles of which one takes characters beyond Latin-1; the tables are of all. The first is the one in front.
+const CONSOLES: [&str; 7] =
+    ["/dev/tty0", "/dev/tty1", "/dev/tty2", "/dev/tty3", "/dev/tty4", "/dev/tty5", "/dev/tty6"];
 
 /// Kinds of a key's value, in its upper byte (`linux/keyboard.h`): a character as it is, nothing, a dead key, with Meta, a letter that
 /// Caps Lock is for. A value beyond all kinds is a character of Unicode.
@@ -52,6 +56,8 @@ const DEAD_KEYS: [u32; 6] = [
 /// Bytes of a file of entries, which needs a tenth of it.
 const MOST: u64 = 64 << 10;
 const KDSKBENT: u64 = 0x4b47;
+const KDGKBMODE: u64 = 0x4b44;
+const K_UNICODE: libc::c_int = 3;
 
 /// `struct kbentry` of `linux/kd.h`: what a key is in a table.
 #[repr(C)]
@@ -211,26 +217,39 @@ fn read(text: &str) -> Option<Vec<Entry>> {
 /// # Errors
 /// The file is none of [`follow`]'s, or the kernel refuses it.
 pub fn set_main(file: &str) -> io::Result<()> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(file);
-    // Whatever it is, it is asked for once.
-    std::fs::remove_file(file)?;
-    let opened = opened?;
     let bad = || io::Error::other(format!("no table of keys: {file}"));
+    // Out of the folder of the guest's user: whatever it is, it is asked for once, and it stays what it is.
+    let (file, folder) =
+        Path::new(file).parent().and_then(Path::parent).map(|up| (file, up)).ok_or_else(bad)?;
+    let taken = folder.join(format!("keys-{}", std::process::id()));
+    std::fs::rename(file, &taken)?;
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&taken);
+    std::fs::remove_file(&taken).or_else(|_| std::fs::remove_dir_all(&taken))?;
+    let opened = opened?;
     if !opened.metadata()?.is_file() {
         return Err(bad());
     }
     let mut text = String::new();
     opened.take(MOST).read_to_string(&mut text)?;
     let entries = read(&text).ok_or_else(bad)?;
-    let console = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-        .open("/dev/tty0")?;
+    let open = |console: &&str| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open(console)
+    };
+    let unicode = CONSOLES.iter().filter_map(|console| open(console).ok()).find(is_unicode);
+    let console = unicode.map_or_else(|| open(&CONSOLES[0]), Ok)?;
     entries.iter().try_for_each(|entry| set(&console, entry))
 }
 
-/// A console that is not in Unicode takes no such characters: what is there then stays.
+/// Whether its keyboard gives characters of Unicode; that of a console with a desktop on it gives none at all.
+fn is_unicode(console: &File) -> bool {
+    let mut mode: libc::c_int = 0;
+    // SAFETY: the kernel writes one number, which outlives the call.
+    let done = unsafe { libc::ioctl(console.as_raw_fd(), KDGKBMODE, &raw mut mode) };
+    done == 0 && mode == K_UNICODE
+}
+
+/// Where no console is in Unicode, such characters are not taken: what is there then stays.
 fn set(console: &File, entry: &Entry) -> io::Result<()> {
     // SAFETY: the kernel reads one entry, which outlives the call.
     let done = unsafe { libc::ioctl(console.as_raw_fd(), KDSKBENT, std::ptr::from_ref(entry)) };
@@ -308,7 +327,8 @@ mod tests {
             assert!(read(bad).is_none_or(|entries| entries.is_empty()), "{bad}");
         }
         let dir = tempfile::tempdir().unwrap();
-        let (link, target) = (dir.path().join("keys"), dir.path().join("target"));
+        std::fs::create_dir(dir.path().join("ask")).unwrap();
+        let (link, target) = (dir.path().join("ask/keys"), dir.path().join("target"));
         std::fs::write(&target, "0 16 113\n").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(set_main(link.to_str().unwrap()).is_err());
@@ -316,6 +336,10 @@ mod tests {
         std::fs::write(&link, "0 16 256\n").unwrap();
         assert!(set_main(link.to_str().unwrap()).unwrap_err().to_string().contains("no table"));
         assert!(!link.exists());
+        std::fs::create_dir_all(link.join("folder")).unwrap();
+        assert!(set_main(link.to_str().unwrap()).is_err());
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(!link.exists() && left.len() == 2, "{left:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! One file for each app. The machine process, which writes them, is confined and speaks to the guest: whoever reads them checks them again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Cursor, Write as _};
 use std::path::{Path, PathBuf};
@@ -227,6 +228,21 @@ impl WindowIcons {
     /// Whether they are others than before; said once.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
+    }
+
+    /// How many are remembered.
+    pub const MOST: usize = MOST_KNOWN;
+
+    /// Finds those of several apps at once, as many as are remembered: however many there are of either, all apps are read once.
+    pub fn find(&mut self, app_ids: impl IntoIterator<Item = String>) {
+        let app_ids: BTreeSet<String> = app_ids.into_iter().take(Self::MOST).collect();
+        self.known = app_ids.into_iter().map(|id| (id, Instant::now(), Vec::new())).collect();
+        for Stored { app, .. } in self.apps.each() {
+            let class = app.wm_class.as_deref().unwrap_or(&app.id);
+            for (_, _, pictures) in self.known.iter_mut().filter(|(id, ..)| class.eq_ignore_ascii_case(id)) {
+                *pictures = app.icons.iter().filter_map(|png| picture(png)).collect();
+            }
+        }
     }
 
     /// The pictures of the app whose windows say that they are this; none for one that is not known.

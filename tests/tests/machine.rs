@@ -72,11 +72,14 @@ fn two_machines_run_at_once_and_kills_leave_nothing_behind() {
     two.disks_are_sound();
     two.start();
 
-    // A session that ends sends SIGTERM to every process of a machine: the guest is switched off in order all the same.
+    // A session that ends sends SIGTERM, and SIGHUP, to every process of a machine: the guest is switched off in order all the same.
     let keeper = two.pid();
     let family = descendants(keeper);
-    for pid in family.iter().chain([&keeper]) {
-        kill_process(*pid, Signal::TERM).unwrap();
+    for signal in [Signal::TERM, Signal::HUP] {
+        for pid in family.iter().chain([&keeper]) {
+            // Windows are gone at once.
+            let _ = kill_process(*pid, signal);
+        }
     }
     within(BOOT, "the machine's end", || is_gone(keeper).then_some(()));
     assert_eq!(two.listed()["state"], "stopped", "{}", two.listed());

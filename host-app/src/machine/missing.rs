@@ -30,7 +30,7 @@ const BETWEEN: Duration = Duration::from_secs(60);
 enum Known {
     /// It is there, or boots, which has a limit of its own.
     There,
-    /// It went then, when the guest had restarted so often.
+    /// It went then; it was there last when the guest had restarted so often.
     Away { since: Instant, restarts: u64 },
     /// The user is asked.
     Asked,
@@ -45,13 +45,15 @@ pub struct Missing {
     start_limit: Duration,
     known: Known,
     asked: Option<Instant>,
+    /// How often the guest had restarted when the agent came last.
+    restarts: u64,
 }
 
 impl Missing {
     /// Of a guest whose start may take so long.
     #[must_use]
     pub fn new(start_limit: Duration) -> Self {
-        Self { start_limit, known: Known::There, asked: None }
+        Self { start_limit, known: Known::There, asked: None, restarts: 0 }
     }
 
     /// How long a start may take.
@@ -60,15 +62,15 @@ impl Missing {
         self.start_limit
     }
 
-    /// It is ready.
-    pub fn came(&mut self) {
-        self.known = Known::There;
+    /// It is ready, in a guest that has restarted so often.
+    pub fn came(&mut self, restarts: u64) {
+        (self.known, self.restarts) = (Known::There, restarts);
     }
 
-    /// It is gone.
-    pub fn lost(&mut self, now: Instant, restarts: u64) {
+    /// It is gone. The guest may have restarted already: its devices are set up anew some time later.
+    pub fn lost(&mut self, now: Instant) {
         if self.known == Known::There {
-            self.known = Known::Away { since: now, restarts };
+            self.known = Known::Away { since: now, restarts: self.restarts };
         }
     }
 
@@ -178,7 +180,7 @@ impl Running {
                 self.goes_on_without();
             }
         } else if starts {
-            self.missing.came();
+            self.missing.known = Known::There;
             self.phase = Phase::Starting { until: Instant::now() + self.missing.start_limit() };
         }
     }
@@ -204,13 +206,13 @@ mod tests {
     fn one_that_comes_back_is_not_missed() {
         let (mut missing, start) = (Missing::new(LIMIT), Instant::now());
         assert_eq!(missing.due(), None);
-        missing.lost(start, 0);
+        missing.lost(start);
         assert_eq!(missing.due(), Some(start + RETURN));
         assert!(!missing.is_due(start + RETURN / 2, 0));
-        missing.came();
+        missing.came(0);
         assert!(missing.due().is_none() && !missing.is_due(start + LIMIT, 0));
         // It went, the guest stood still for an hour, and the agent came back.
-        missing.lost(start, 0);
+        missing.lost(start);
         let on = start + Duration::from_secs(3600);
         missing.went_on(on);
         assert!(!missing.is_due(on + RETURN / 2, 0) && missing.is_due(on + RETURN, 0));
@@ -219,7 +221,8 @@ mod tests {
     #[test]
     fn a_guest_that_restarts_has_the_time_of_a_start() {
         let (mut missing, start) = (Missing::new(LIMIT), Instant::now());
-        missing.lost(start, 3);
+        missing.came(3);
+        missing.lost(start);
         let looked = start + RETURN;
         assert!(!missing.is_due(looked, 4));
         assert_eq!(missing.due(), Some(looked + LIMIT));
@@ -229,18 +232,18 @@ mod tests {
     #[test]
     fn one_question_and_none_soon_after_it() {
         let (mut missing, start) = (Missing::new(LIMIT), Instant::now());
-        missing.lost(start, 0);
+        missing.lost(start);
         let asked = start + RETURN;
         assert!(missing.is_due(asked, 0));
         missing.ask(asked);
         assert!(missing.asks() && !missing.is_due(start + LIMIT, 0));
         // Another end of the same agent's is no news.
-        missing.lost(asked, 0);
+        missing.lost(asked);
         assert!(missing.asks() && missing.answered());
-        missing.lost(asked, 0);
+        missing.lost(asked);
         assert!(!missing.answered() && !missing.asks() && missing.due().is_none());
-        missing.came();
-        missing.lost(asked + RETURN, 0);
+        missing.came(0);
+        missing.lost(asked + RETURN);
         assert_eq!(missing.due(), Some(asked + BETWEEN));
     }
 }

@@ -3,12 +3,13 @@
 //! After each wait every part looks at its own sockets, which never block; wakes are rare, since neither pixels nor the
 //! bytes of streams pass here.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inlay_protocol::control::{Command, Report};
 use inlay_protocol::handshake::{Capabilities, Refusal, Role};
 use inlay_protocol::memory::{Show, Wish};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::catalogue::Catalogue;
 use super::clients::{Clients, Doing};
@@ -113,6 +114,8 @@ impl Running {
             .map_err(socket("cannot open the control socket"))?;
         let streams = Door::open(&sockets.stream()).map_err(socket("cannot open the stream socket"))?;
         let signals = Signals::watch(&[SIGINT, SIGTERM]).map_err(socket("cannot watch for signals"))?;
+        // The end of a session sends it right behind SIGTERM, which says all.
+        signal_hook::flag::register(SIGHUP, Arc::default()).map_err(socket("cannot watch for signals"))?;
         let clock = Clock::watch().map_err(socket("cannot watch the clock"))?;
         let log = windows::log(paths.data());
         // What an earlier run said is of no use as a reason.
@@ -338,10 +341,17 @@ impl Running {
         match event {
             AgentEvent::Ready => {
                 tracing::info!(after = ?self.since.elapsed(), system = self.control.system(), "the agent is ready");
-                if matches!(self.phase, Phase::Starting { .. }) {
-                    self.phase = Phase::Running;
+                match self.phase {
+                    Phase::Starting { .. } => self.phase = Phase::Running,
+                    // It restarted when it was asked, and heard nothing of that.
+                    Phase::Stopping { step: Step::Asked, .. } => {
+                        if let Err(error) = self.control.send(&Command::PowerOff) {
+                            tracing::warn!("{error}: it is not asked again to switch off");
+                        }
+                    }
+                    _ => {}
                 }
-                self.missing.came();
+                self.missing.came(guest.restarts());
                 if let Some(imported) = &mut self.imported {
                     imported.came();
                 }
@@ -356,7 +366,7 @@ impl Running {
             }
             AgentEvent::Lost(why) => {
                 tracing::warn!("the agent is gone: {why}");
-                self.missing.lost(Instant::now(), guest.restarts());
+                self.missing.lost(Instant::now());
                 let lost =
                     |doing| matches!(doing, Doing::Launch { .. } | Doing::Exit { .. } | Doing::Exec { .. });
                 self.answer_where(lost, &Reply::Failed("the guest agent ended".into()));

@@ -5,6 +5,7 @@ use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 
 use super::{News, Session, SessionError, Tools};
+use crate::apps::WindowIcons;
 use crate::windows::presenter::image::Image;
 use crate::windows::presenter::{Announce, Look, Presenter};
 use crate::windows::scene::CURSOR_SIDE;
@@ -62,7 +63,18 @@ impl Session {
 
     /// The guest's apps are others than before: windows that were open before they were known have their icons now.
     pub fn new_apps(&mut self, tools: &mut Tools<'_>) {
-        let without = self.windows.iter().filter(|(_, window)| window.icons.is_empty()).map(|(id, _)| *id);
+        let Some(icons) = tools.icons.as_mut() else { return };
+        let app_id = |window: &Window| match &window.role {
+            Role::Toplevel(toplevel) if window.icons.is_empty() => Some(window::app_id(toplevel)),
+            _ => None,
+        };
+        let mut app_ids: Vec<String> = self.windows.values().filter_map(app_id).collect();
+        app_ids.sort_unstable();
+        app_ids.dedup();
+        app_ids.truncate(WindowIcons::MOST);
+        icons.find(app_ids.iter().cloned());
+        let known = |window: &Window| app_id(window).is_some_and(|id| app_ids.contains(&id));
+        let without = self.windows.iter().filter(|(_, window)| known(window)).map(|(id, _)| *id);
         for id in without.collect::<Vec<_>>() {
             self.default_icons(id, tools);
             if let Some(window) = self.windows.get_mut(&id) {
