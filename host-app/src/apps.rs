@@ -236,13 +236,21 @@ impl WindowIcons {
     /// Finds those of several apps at once, as many as are remembered: however many there are of either, all apps are read once.
     pub fn find(&mut self, app_ids: impl IntoIterator<Item = String>) {
         let app_ids: BTreeSet<String> = app_ids.into_iter().take(Self::MOST).collect();
-        self.known = app_ids.into_iter().map(|id| (id, Instant::now(), Vec::new())).collect();
+        self.known.clear();
+        // The first app of a class counts, as it does for one window: however many claim one, the pictures of one are decoded.
+        let mut wanted = app_ids;
         for Stored { app, .. } in self.apps.each() {
+            if wanted.is_empty() {
+                break;
+            }
             let class = app.wm_class.as_deref().unwrap_or(&app.id);
-            for (_, _, pictures) in self.known.iter_mut().filter(|(id, ..)| class.eq_ignore_ascii_case(id)) {
-                *pictures = app.icons.iter().filter_map(|png| picture(png)).collect();
+            let same: Vec<String> = wanted.extract_if(.., |id| class.eq_ignore_ascii_case(id)).collect();
+            if !same.is_empty() {
+                let pictures: Vec<RgbaImage> = app.icons.iter().filter_map(|png| picture(png)).collect();
+                self.known.extend(same.into_iter().map(|id| (id, Instant::now(), pictures.clone())));
             }
         }
+        self.known.extend(wanted.into_iter().map(|id| (id, Instant::now(), Vec::new())));
     }
 
     /// The pictures of the app whose windows say that they are this; none for one that is not known.
@@ -339,7 +347,22 @@ mod tests {
             [of_window("XTerm"), of_window("B"), of_window("n"), of_window("../b")],
             [Some("n".into()), Some("b".into()), None, None]
         );
+        for (id, side) in [("p", 4), ("q", 8)] {
+            let mut png = Cursor::new(Vec::new());
+            RgbaImage::new(side, side).write_to(&mut png, ImageFormat::Png).unwrap();
+            let twice =
+                App { wm_class: Some("Twice".into()), icons: vec![png.into_inner()], ..app(id, id).app };
+            apps.put(&Stored { digest: 1, app: twice }).unwrap();
+        }
         let mut icons = WindowIcons::new(apps.clone());
+        icons.find(["Twice", "twice", "unknown"].map(str::to_owned));
+        let mut known = |id: &str| icons.of_window(id).iter().map(RgbaImage::width).collect::<Vec<_>>();
+        assert_eq!(
+            (known("Twice").len(), known("unknown").len()),
+            (1, 0),
+            "of one app, however many there are"
+        );
+        assert_eq!(known("Twice"), known("twice"));
         (0..100).for_each(|number| assert!(icons.of_window(&format!("x{number}")).is_empty()));
         assert_eq!(icons.known.len(), MOST_KNOWN);
         apps.remove("n");

@@ -6,13 +6,20 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::scripted::Screen;
+use common::sway::Sway;
 use common::{Local, Process, Steps, Xvfb, eventually, program};
+use image::RgbImage;
 use inlay::windows::api;
+use inlay_protocol::geometry::Rect;
 use inlay_tests::pattern;
 use rustix::process::Signal;
 
 const WIDTH: u32 = 333;
 const HEIGHT: u32 = 217;
+
+/// Windows of sway as their apps have them.
+const FLOATING: &str = "for_window [title=\".*\"] floating enable";
 
 #[test]
 fn known_pixels_arrive_exactly_and_only_damage_is_copied() {
@@ -69,6 +76,66 @@ fn known_pixels_arrive_exactly_and_only_damage_is_copied() {
     assert_eq!(after.dropped, 0);
     client.close();
     eventually("the window's end", || local.windows().is_empty().then_some(()));
+}
+
+/// A screen, where the window is on it, and the colour behind it.
+type Look = (RgbImage, Rect, [u8; 3]);
+
+/// What an X11 and a Wayland desktop have on their screens is what the app drew, after each change, drawn by the processor as well as by a
+/// driver of the graphics libraries.
+#[test]
+fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
+    let (xvfb, sway) = (Xvfb::start(), Sway::start_with(&[((1280, 720), 1, 0)], FLOATING));
+    for driver in [&[][..], &[("WGPU_BACKEND", "vulkan")]] {
+        // What an X11 desktop without a compositor has behind windows is not seen, whatever their alpha.
+        let x11 = || (xvfb.screen(), xvfb.area(&xvfb.find("pattern steps")), [0; 3]);
+        let wayland = || {
+            let screen = sway.screen();
+            let behind = screen.get_pixel(screen.width() - 1, screen.height() - 1).0;
+            (screen, sway.content("pattern steps"), behind)
+        };
+        let socket = sway.socket();
+        let desktops: [(Screen<'_>, &dyn Fn() -> Look); 2] =
+            [(Screen::X11(&xvfb.display), &x11), (Screen::Wayland(&socket), &wayland)];
+        for (screen, look) in desktops {
+            let local = Local::start_in(&["sleep", "600"], screen, driver);
+            let mut client = Steps::new(local.client(&mut Steps::command()));
+            let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
+            let shows = |what: &str, bytes: &[u8]| {
+                local.shows("pattern steps", bytes);
+                let ok = |(screen, area, behind): Look| {
+                    let pixels = bytes.chunks(4).enumerate().all(|(at, pixel)| {
+                        let at = u32::try_from(at).unwrap();
+                        let (x, y) = (area.x.unsigned_abs() + at % WIDTH, area.y.unsigned_abs() + at / WIDTH);
+                        let near = |(i, seen): (usize, &u8)| {
+                            let through = u32::from(behind[i]) * u32::from(255 - pixel[3]) / 255;
+                            u32::from(*seen).abs_diff(u32::from(pixel[2 - i]) + through) <= 2
+                        };
+                        screen.get_pixel_checked(x, y).is_some_and(|seen| seen.0.iter().enumerate().all(near))
+                    });
+                    (pixels && (area.width, area.height) == (WIDTH, HEIGHT)).then_some(())
+                };
+                eventually(&format!("{what} with {driver:?} on the screen"), || ok(look()));
+            };
+            shows("the first picture", &bytes);
+            client.step("pixel");
+            pattern::paint(&mut bytes, WIDTH, [300, 200, 1, 1], 2);
+            shows("a pixel", &bytes);
+            client.step("rects");
+            for rect in [[0, 0, 17, 3], [200, 100, 33, 55]] {
+                pattern::paint(&mut bytes, WIDTH, rect, 3);
+            }
+            shows("two rectangles", &bytes);
+            client.step("subsurface");
+            pattern::cover(&mut bytes, WIDTH, [101, 77], &pattern::picture(5, 57, 31), 57);
+            shows("a subsurface", &bytes);
+            client.step("full");
+            let mut bytes = pattern::picture(4, WIDTH, HEIGHT);
+            pattern::cover(&mut bytes, WIDTH, [101, 77], &pattern::picture(5, 57, 31), 57);
+            shows("another picture", &bytes);
+            client.close();
+        }
+    }
 }
 
 #[test]

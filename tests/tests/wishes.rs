@@ -279,6 +279,11 @@ fn a_game_locks_the_pointer_and_hears_how_far_it_is_moved() {
         constraints.lock_pointer(&app.surface, &app.pointer, None, Lifetime::Persistent, &handle, ());
     app.roundtrip();
     assert_eq!(desktop.with(|desk| desk.held()), None, "the pointer is elsewhere");
+    let on_screen = |desk: &mut common::compositor::Desk| {
+        let (x, y) = (FIRST.0.unsigned_abs() + 50, FIRST.1.unsigned_abs() + 40);
+        desk.picture().get_pixel(x, y).0 == [RED[2], RED[1], RED[0]]
+    };
+    eventually("the window on the screen", || desktop.with(on_screen).then_some(()));
 
     desktop.with(|desk| desk.point(FIRST.0 + 50, FIRST.1 + 40));
     eventually("a locked pointer", || {

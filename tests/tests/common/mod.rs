@@ -165,12 +165,17 @@ impl Local {
 
     /// Starts it with an app on a display or none.
     pub fn start_on(app: &[&str], screen: Screen<'_>) -> Self {
+        Self::start_in(app, screen, &[])
+    }
+
+    /// The same, in an environment with these variables.
+    pub fn start_in(app: &[&str], screen: Screen<'_>, variables: &[(&str, &str)]) -> Self {
         let runtime = tempfile::Builder::new().prefix("inlay-").tempdir_in("/tmp").unwrap();
         let mut command = Command::new(program("inlay"));
         command.args(["run", "--local"]);
         command.env("XDG_RUNTIME_DIR", runtime.path());
         screen.of(&mut command);
-        command.args(app).stdin(Stdio::null());
+        command.envs(variables.iter().copied()).args(app).stdin(Stdio::null());
         let process = Process::spawn(&mut command);
         Self { process, runtime }
     }
@@ -370,12 +375,17 @@ impl Xvfb {
         Rect::new(x, y, side("Width:"), side("Height:"))
     }
 
-    /// Whether the screen has this colour (blue, green, red, alpha) at a place.
-    pub fn shows(&self, at: (i32, i32), colour: [u8; 4]) -> bool {
+    /// What is on the screen.
+    pub fn screen(&self) -> image::RgbImage {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("screen.png");
         self.tool("import", &["-window", "root", path.to_str().unwrap()]);
-        let image = image::open(&path).unwrap().to_rgb8();
+        image::open(&path).unwrap().to_rgb8()
+    }
+
+    /// Whether the screen has this colour (blue, green, red, alpha) at a place.
+    pub fn shows(&self, at: (i32, i32), colour: [u8; 4]) -> bool {
+        let image = self.screen();
         let pixel = image.get_pixel(at.0.unsigned_abs(), at.1.unsigned_abs()).0;
         pixel == [colour[2], colour[1], colour[0]]
     }

@@ -1,50 +1,53 @@
 //! Window path, hops 5 and 6 of 6: textures of surfaces, and surface trees drawn into windows.
 //!
-//! One device for all windows. Formats are not sRGB and alpha is premultiplied, so bytes come out as they went in. Copies
-//! into textures are recorded while commits arrive and submitted with the next tick, before the windows that show them.
+//! One renderer for all windows. It is a graphics device ([`gpu`]), or the processor ([`cpu`]) where there is none: what a software
+//! rasteriser of the graphics libraries does, it does with fewer copies and without their start. Colours are as they came, alpha is
+//! premultiplied, so bytes come out as they went in.
 
-mod picture;
-mod upload;
+pub mod cpu;
+mod gpu;
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
 use inlay_protocol::geometry::{Rect, Size};
 use rustix::time::ClockId;
 
-pub use upload::Slot;
-
 use super::uploads::nanoseconds;
+pub use gpu::{Device, DisplayHandle};
 
-/// Format of all textures and windows.
-pub const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;
 /// Bytes that all textures of one window process may have.
 const TEXTURE_BUDGET: u64 = 2 << 30;
 
 /// Parts into which an outline may cut a window.
 const PARTS: usize = 1 << 15;
-/// Bytes that may be recorded before they are submitted without waiting for the tick.
-const PENDING: u64 = 256 << 20;
 
 /// The texture of a surface.
 #[derive(Debug, Clone)]
 pub struct Texture {
-    texture: wgpu::Texture,
-    bind: wgpu::BindGroup,
+    storage: Storage,
     size: Size,
     // Gives its bytes back to the budget when the last clone goes.
     _share: Arc<Share>,
 }
 
+/// Where the pixels of a texture are.
+#[derive(Debug, Clone)]
+enum Storage {
+    Device(gpu::Stored),
+    Memory(Arc<cpu::Image>),
+}
+
 #[derive(Debug)]
 struct Share {
     bytes: u64,
-    used: Arc<std::sync::atomic::AtomicU64>,
+    used: Arc<AtomicU64>,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -115,17 +118,22 @@ pub fn cut_out(quads: &[Quad], outline: &[[f32; 4]]) -> Vec<Quad> {
 /// What windows are drawn into.
 #[derive(Debug)]
 pub enum Target {
-    /// A window of the display.
-    Swapchain {
-        /// Its surface.
-        surface: wgpu::Surface<'static>,
-        /// How it is set up.
-        config: wgpu::SurfaceConfiguration,
-    },
+    /// A window of the display, drawn by the graphics device.
+    Swapchain(gpu::Swapchain),
+    /// A window of the display, drawn by the processor.
+    Sheets(cpu::Sheets),
     /// A texture, to be drawn as a part of another window.
     Texture(Canvas),
     /// No display: drawing is skipped, pictures are made on request.
     None,
+}
+
+impl Target {
+    /// A window whose pixels the processor draws, and this sends to the display.
+    #[must_use]
+    pub fn by_processor(display: Box<dyn cpu::Display>) -> Self {
+        Self::Sheets(cpu::Sheets::new(display))
+    }
 }
 
 /// What a window shows that is a part of another one: for both of them.
@@ -138,6 +146,10 @@ impl Canvas {
     pub fn texture(&self) -> Option<Texture> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn set(&self, texture: Option<Texture>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = texture;
+    }
 }
 
 /// What became of drawing a window.
@@ -149,120 +161,83 @@ pub enum Drawn {
     Later,
 }
 
-/// The device, and what all windows share.
+/// Whatever draws, and what all windows share.
 #[derive(Debug)]
 pub struct Renderer {
-    instance: wgpu::Instance,
-    adapter: wgpu::Adapter,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    pipeline: wgpu::RenderPipeline,
-    layout: wgpu::BindGroupLayout,
-    exact: wgpu::Sampler,
-    smooth: wgpu::Sampler,
-    ring: upload::Ring,
-    copies: Vec<(Slot, u32, Texture, Rect)>,
-    /// Bytes of the recorded copies.
-    pending: u64,
-    textures: Arc<std::sync::atomic::AtomicU64>,
-    largest: u32,
+    /// None: the processor draws.
+    device: Option<gpu::Device>,
+    /// Bytes of all textures.
+    used: Arc<AtomicU64>,
     /// The newest texture of one colour.
     solid: Option<([u8; 4], Texture)>,
     busy_ns: u64,
 }
 
-// SAFETY: slots hold raw pointers into mapped buffers that only this struct fills, on one thread at a time.
-unsafe impl Send for Renderer {}
-
 impl Renderer {
-    /// Opens the device: the one that `WGPU_BACKEND` and the system prefer, a software one where there is no other.
+    /// Opens the graphics device that the system prefers; where there is none but a software one, the processor draws. `WGPU_BACKEND`
+    /// (`vulkan`, `gl`) has the device of such a driver taken, whatever it is.
     ///
     /// # Errors
-    /// When no Vulkan or OpenGL driver works.
+    /// When `WGPU_BACKEND` names a driver that does not work here.
     pub fn new(display: DisplayHandle) -> anyhow::Result<Self> {
-        let (instance, adapter) = open(display)?;
-        let limits = adapter.limits();
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("inlay"),
-            required_limits: wgpu::Limits {
-                max_texture_dimension_2d: limits.max_texture_dimension_2d,
-                max_buffer_size: limits.max_buffer_size,
-                ..wgpu::Limits::downlevel_webgl2_defaults()
-            },
-            ..Default::default()
-        }))
-        .context("the graphics device cannot be opened")?;
-        device.on_uncaptured_error(Arc::new(|error: wgpu::Error| {
-            tracing::error!("graphics device: {error}");
-        }));
-        let info = adapter.get_info();
-        tracing::info!("drawing with {} ({})", info.name, info.backend);
-
-        let (layout, pipeline) = pipeline(&device);
-        let sampler = |filter| {
-            device.create_sampler(&wgpu::SamplerDescriptor {
-                mag_filter: filter,
-                min_filter: filter,
-                ..Default::default()
-            })
-        };
-        Ok(Self {
-            exact: sampler(wgpu::FilterMode::Nearest),
-            smooth: sampler(wgpu::FilterMode::Linear),
-            ring: upload::Ring::new(device.clone()),
-            copies: Vec::new(),
-            pending: 0,
-            textures: Arc::default(),
-            largest: limits.max_texture_dimension_2d,
-            solid: None,
-            busy_ns: 0,
-            instance,
-            adapter,
-            device,
-            queue,
-            pipeline,
-            layout,
+        // An empty one means no driver to wgpu; people who clear it mean the default.
+        let chosen = std::env::var("WGPU_BACKEND").is_ok_and(|value| !value.trim().is_empty());
+        if chosen {
+            return Ok(Self::with(Some(gpu::Device::open(display, wgpu::Backends::from_env())?)));
+        }
+        if !has_graphics() {
+            tracing::info!("drawing with the processor: the system has no graphics device");
+            return Ok(Self::with(None));
+        }
+        Ok(match gpu::Device::open(display, None) {
+            Ok(device) if device.is_software() => {
+                tracing::info!("drawing with the processor: the graphics driver would do no more than that");
+                Self::with(None)
+            }
+            Ok(device) => Self::with(Some(device)),
+            Err(error) => {
+                tracing::warn!("drawing with the processor: {error:#}");
+                Self::with(None)
+            }
         })
     }
 
-    /// A texture for pixels of this size, `None` when it passes the device's limits or the budget.
-    #[must_use]
-    pub fn texture(&self, size: Size) -> Option<Texture> {
-        self.texture_for(size, wgpu::TextureUsages::COPY_DST)
+    fn with(device: Option<gpu::Device>) -> Self {
+        Self { device, used: Arc::default(), solid: None, busy_ns: 0 }
     }
 
-    /// The same, also to be used in this way.
-    fn texture_for(&self, size: Size, usage: wgpu::TextureUsages) -> Option<Texture> {
-        use std::sync::atomic::Ordering::Relaxed;
+    /// The graphics device, unless the processor draws.
+    #[must_use]
+    pub fn device(&self) -> Option<&gpu::Device> {
+        self.device.as_ref()
+    }
+
+    /// A texture for pixels of this size, `None` when it passes the limits or the budget.
+    #[must_use]
+    pub fn texture(&self, size: Size) -> Option<Texture> {
+        self.texture_for(size, false)
+    }
+
+    /// The same, also to be drawn into.
+    fn texture_for(&self, size: Size, drawn: bool) -> Option<Texture> {
         let bytes = 4 * u64::from(size.width) * u64::from(size.height);
-        let room = self.textures.load(Relaxed).saturating_add(bytes) <= TEXTURE_BUDGET;
-        if size.is_empty() || size.width > self.largest || size.height > self.largest || !room {
+        let room = self.used.load(Ordering::Relaxed).saturating_add(bytes) <= TEXTURE_BUDGET;
+        if !self.may_be(size) || !room {
             return None;
         }
-        self.textures.fetch_add(bytes, Relaxed);
-        let share = Arc::new(Share { bytes, used: self.textures.clone() });
-        let texture = self.device.create_texture(&wgpu::TextureDescriptor {
-            label: None,
-            size: extent(size),
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: FORMAT,
-            usage: usage | wgpu::TextureUsages::TEXTURE_BINDING,
-            view_formats: &[],
-        });
-        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-        let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
-        let bind = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &self.layout,
-            entries: &[
-                entry(0, wgpu::BindingResource::TextureView(&view)),
-                entry(1, wgpu::BindingResource::Sampler(&self.exact)),
-                entry(2, wgpu::BindingResource::Sampler(&self.smooth)),
-            ],
-        });
-        Some(Texture { texture, bind, size, _share: share })
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        let share = Arc::new(Share { bytes, used: self.used.clone() });
+        let storage = match &self.device {
+            Some(device) => Storage::Device(device.texture(size, drawn)),
+            None => Storage::Memory(Arc::new(cpu::Image::new(size))),
+        };
+        Some(Texture { storage, size, _share: share })
+    }
+
+    /// Whether pictures of this size can be drawn.
+    fn may_be(&self, size: Size) -> bool {
+        let largest = self.device.as_ref().map_or(cpu::LARGEST, gpu::Device::largest);
+        !size.is_empty() && size.width <= largest && size.height <= largest
     }
 
     /// A texture of one opaque pixel; `None` when the device refuses.
@@ -282,73 +257,23 @@ impl Renderer {
         filled.then_some(texture)
     }
 
-    /// Has `rect` of a texture (inside it) filled: `fill(to, pitch, room)` writes the rows, `false` gives up. The device
-    /// copies them with the next [`Renderer::submit`].
+    /// Has `rect` of a texture (inside it) filled: `fill(to, pitch, room)` writes its rows, each `pitch` bytes after the one before, and
+    /// nothing between them; `false` gives up. What is drawn from here on shows them.
     pub fn upload(
         &mut self,
         texture: &Texture,
         rect: Rect,
         fill: impl FnOnce(*mut u8, usize, usize) -> bool,
     ) -> bool {
-        let pitch = (4 * rect.width).next_multiple_of(upload::PITCH);
-        let Some(slot) = self.ring.slot(u64::from(pitch) * u64::from(rect.height)) else { return false };
-        if !fill(slot.to, pitch as usize, slot.len) {
-            return false;
+        match (&texture.storage, &mut self.device) {
+            (Storage::Device(to), Some(device)) => device.upload(to, rect, fill),
+            (Storage::Memory(image), _) => image.fill(rect, fill),
+            // Textures are made by the renderer that draws them.
+            (Storage::Device(_), None) => false,
         }
-        self.pending += slot.len as u64;
-        self.copies.push((slot, pitch, texture.clone(), rect));
-        if self.pending > PENDING {
-            // More than screens can show between two ticks: whoever sends it waits for the device.
-            self.submit();
-            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
-        }
-        true
     }
 
-    /// Makes a window of the display drawable.
-    ///
-    /// # Safety
-    /// Both handles must be valid, and stay so until the target is dropped.
-    ///
-    /// # Errors
-    /// When the device cannot draw into such a window.
-    pub unsafe fn target(
-        &self,
-        display: wgpu::rwh::RawDisplayHandle,
-        window: wgpu::rwh::RawWindowHandle,
-        size: Size,
-        transparent: bool,
-    ) -> anyhow::Result<Target> {
-        // SAFETY: the caller's promise.
-        let surface = unsafe {
-            self.instance.create_surface_unsafe(wgpu::SurfaceTargetUnsafe::RawHandle {
-                raw_display_handle: Some(display),
-                raw_window_handle: window,
-            })
-        }
-        .context("the graphics device cannot draw into this display's windows")?;
-        let can = surface.get_capabilities(&self.adapter);
-        let mut config = surface
-            .get_default_config(&self.adapter, size.width.max(1), size.height.max(1))
-            .context("the graphics device and the display do not fit together")?;
-        anyhow::ensure!(can.formats.contains(&FORMAT), "the display has no 32-bit format");
-        config.format = FORMAT;
-        config.present_mode = wgpu::PresentMode::AutoNoVsync;
-        let alpha = wgpu::CompositeAlphaMode::PreMultiplied;
-        if transparent && can.alpha_modes.contains(&alpha) {
-            config.alpha_mode = alpha;
-        }
-        surface.configure(&self.device, &config);
-        Ok(Target::Swapchain { surface, config })
-    }
-
-    /// Whether the device is a software rasteriser.
-    #[must_use]
-    pub fn is_software(&self) -> bool {
-        self.adapter.get_info().device_type == wgpu::DeviceType::Cpu
-    }
-
-    /// CPU time of this thread inside the graphics library for copies and drawing, in nanoseconds.
+    /// CPU time of this thread for copies and drawing, in nanoseconds.
     #[must_use]
     pub fn busy_ns(&self) -> u64 {
         self.busy_ns
@@ -363,42 +288,18 @@ impl Renderer {
 
     /// Gives back upload buffers that are kept for reuse.
     pub fn give_back(&mut self) {
-        self.ring.give_back();
+        if let Some(device) = &mut self.device {
+            device.give_back();
+        }
     }
 
     /// Submits the recorded copies, whether or not anything is drawn.
     pub fn submit(&mut self) {
-        self.timed(Self::submit_now);
-    }
-
-    fn submit_now(&mut self) {
-        if self.copies.is_empty() {
-            return;
-        }
-        self.ring.flush();
-        self.pending = 0;
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (slot, pitch, texture, rect) in self.copies.drain(..) {
-            encoder.copy_buffer_to_texture(
-                wgpu::TexelCopyBufferInfo {
-                    buffer: &slot.buffer,
-                    layout: wgpu::TexelCopyBufferLayout {
-                        offset: slot.offset,
-                        bytes_per_row: Some(pitch),
-                        rows_per_image: None,
-                    },
-                },
-                wgpu::TexelCopyTextureInfo {
-                    texture: &texture.texture,
-                    mip_level: 0,
-                    origin: wgpu::Origin3d { x: rect.x.unsigned_abs(), y: rect.y.unsigned_abs(), z: 0 },
-                    aspect: wgpu::TextureAspect::All,
-                },
-                extent(rect.size()),
-            );
-        }
-        self.queue.submit([encoder.finish()]);
-        self.ring.reuse();
+        self.timed(|this| {
+            if let Some(device) = &mut this.device {
+                device.submit();
+            }
+        });
     }
 
     /// Draws a window. Never waits for the display.
@@ -407,304 +308,57 @@ impl Renderer {
     }
 
     fn draw_now(&mut self, target: &mut Target, size: Size, quads: &[Quad]) -> Drawn {
-        self.submit_now();
-        self.present(target, size, |this, view, drawn| this.pass(view, drawn, quads))
-    }
-
-    fn present(
-        &self,
-        target: &mut Target,
-        size: Size,
-        draw: impl FnOnce(&Self, &wgpu::TextureView, Size),
-    ) -> Drawn {
+        if let Some(device) = &mut self.device {
+            device.submit();
+        }
         if size.is_empty() {
             return Drawn::Yes;
         }
-        let (surface, config) = match target {
-            Target::Swapchain { surface, config } => (surface, config),
-            Target::Texture(canvas) => {
-                self.draw_canvas(canvas, size, draw);
-                return Drawn::Yes;
+        match (target, &mut self.device) {
+            (Target::Swapchain(swapchain), Some(device)) => device.present(swapchain, size, quads),
+            (Target::Sheets(sheets), _) => sheets.draw(size, quads),
+            (Target::Texture(canvas), _) => {
+                self.draw_canvas(canvas, size, quads);
+                Drawn::Yes
             }
-            Target::None => return Drawn::Yes,
-        };
-        if (config.width, config.height) != (size.width, size.height) {
-            config.width = size.width.min(self.largest);
-            config.height = size.height.min(self.largest);
-            surface.configure(&self.device, config);
+            (Target::Swapchain(_), None) | (Target::None, _) => Drawn::Yes,
         }
-        let frame = match surface.get_current_texture() {
-            wgpu::CurrentSurfaceTexture::Success(frame) | wgpu::CurrentSurfaceTexture::Suboptimal(frame) => {
-                frame
-            }
-            wgpu::CurrentSurfaceTexture::Outdated | wgpu::CurrentSurfaceTexture::Lost => {
-                surface.configure(&self.device, config);
-                return Drawn::Later;
-            }
-            other => {
-                tracing::debug!("no frame for a window: {other:?}");
-                return Drawn::Later;
-            }
-        };
-        let view = frame.texture.create_view(&wgpu::TextureViewDescriptor::default());
-        let drawn = Size::new(config.width, config.height);
-        draw(self, &view, drawn);
-        self.queue.present(frame);
-        Drawn::Yes
     }
 
-    fn draw_canvas(&self, canvas: &Canvas, size: Size, draw: impl FnOnce(&Self, &wgpu::TextureView, Size)) {
+    fn draw_canvas(&self, canvas: &Canvas, size: Size, quads: &[Quad]) {
         let fitting = canvas.texture().filter(|texture| texture.size == size);
         // One that there is no room for shows nothing.
-        let texture = fitting.or_else(|| self.texture_for(size, wgpu::TextureUsages::RENDER_ATTACHMENT));
-        if let Some(texture) = &texture {
-            draw(self, &texture.texture.create_view(&wgpu::TextureViewDescriptor::default()), size);
+        let texture = fitting.or_else(|| self.texture_for(size, true));
+        match (texture.as_ref().map(|texture| &texture.storage), &self.device) {
+            (Some(Storage::Device(to)), Some(device)) => device.draw_into(to, size, quads),
+            (Some(Storage::Memory(image)), _) => image.draw(quads),
+            _ => {}
         }
-        *canvas.0.lock().unwrap_or_else(PoisonError::into_inner) = texture;
+        canvas.set(texture);
     }
 
-    fn pass(&self, view: &wgpu::TextureView, size: Size, quads: &[Quad]) {
-        let vertices: Vec<u8> = quads.iter().flat_map(|quad| quad_bytes(quad, size)).collect();
-        let buffer = (!vertices.is_empty()).then(|| {
-            let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("quads"),
-                size: vertices.len() as u64,
-                usage: wgpu::BufferUsages::VERTEX | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            self.queue.write_buffer(&buffer, 0, &vertices);
-            buffer
-        });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
-            label: None,
-            color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-                view,
-                depth_slice: None,
-                resolve_target: None,
-                ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT),
-                    store: wgpu::StoreOp::Store,
-                },
-            })],
-            ..Default::default()
-        });
-        if let Some(buffer) = &buffer {
-            pass.set_pipeline(&self.pipeline);
-            pass.set_vertex_buffer(0, buffer.slice(..));
-            let mut first = 0;
-            for quad in quads {
-                pass.set_bind_group(0, &quad.texture.bind, &[]);
-                pass.draw(first..first + 6, 0..1);
-                first += 6;
-            }
-        }
-        drop(pass);
-        self.queue.submit([encoder.finish()]);
-    }
-}
-
-/// The display that a device draws on, if there is one.
-pub type DisplayHandle = Option<Arc<dyn wgpu::wgt::WgpuHasDisplayHandle>>;
-
-/// The display handle as wgpu takes it, once for each attempt.
-#[derive(Debug)]
-struct Shared(Arc<dyn wgpu::wgt::WgpuHasDisplayHandle>);
-
-impl wgpu::rwh::HasDisplayHandle for Shared {
-    fn display_handle(&self) -> Result<wgpu::rwh::DisplayHandle<'_>, wgpu::rwh::HandleError> {
-        self.0.display_handle()
-    }
-}
-
-/// Vulkan, else OpenGL: the second is not even loaded where the first works. `WGPU_BACKEND` overrides.
-fn open(display: DisplayHandle) -> anyhow::Result<(wgpu::Instance, wgpu::Adapter)> {
-    // An empty WGPU_BACKEND means no backend to wgpu; people who clear it mean the default.
-    let chosen = std::env::var("WGPU_BACKEND").is_ok_and(|value| !value.trim().is_empty());
-    let forced = if chosen { wgpu::Backends::from_env() } else { None };
-    let attempts = forced.map_or(vec![wgpu::Backends::VULKAN, wgpu::Backends::GL], |one| vec![one]);
-    for backends in attempts {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = backends;
-        descriptor.flags = wgpu::InstanceFlags::empty();
-        descriptor.display = display.clone().map(|d| Box::new(Shared(d)) as _);
-        let instance = wgpu::Instance::new(descriptor);
-        let options = wgpu::RequestAdapterOptions::default();
-        match pollster::block_on(instance.request_adapter(&options)) {
-            Ok(adapter) => return Ok((instance, adapter)),
-            Err(error) => tracing::debug!("{backends:?}: {error}"),
+    /// The picture of a window: rows of `4 * width` bytes, blue first, premultiplied. Waits for the device.
+    ///
+    /// # Errors
+    /// When the size passes the limits or the device fails.
+    pub fn picture(&mut self, size: Size, quads: &[Quad]) -> anyhow::Result<Vec<u8>> {
+        let Size { width, height } = size;
+        anyhow::ensure!(self.may_be(size), "no picture of {width}x{height} pixels can be made");
+        match &mut self.device {
+            Some(device) => device.picture(size, quads),
+            None => Ok(cpu::picture(size, quads)),
         }
     }
-    anyhow::bail!("no Vulkan or OpenGL driver works here (Debian: install mesa-vulkan-drivers)")
 }
 
-fn extent(size: Size) -> wgpu::Extent3d {
-    wgpu::Extent3d { width: size.width, height: size.height, depth_or_array_layers: 1 }
-}
-
-/// Six vertices of six floats each.
-#[expect(clippy::cast_precision_loss, reason = "sizes of windows are far below 2^24")]
-fn quad_bytes(quad: &Quad, size: Size) -> Vec<u8> {
-    let [left, top, right, bottom] = quad.to;
-    let place = |x: f32, y: f32| [2.0 * x / size.width as f32 - 1.0, 1.0 - 2.0 * y / size.height as f32];
-    let places = [place(left, top), place(right, top), place(right, bottom), place(left, bottom)];
-    let flag = |on| if on { 1.0_f32 } else { 0.0 };
-    let mode = [flag(!quad.opaque), flag(quad.filtered)];
-    [0, 1, 2, 0, 2, 3]
-        .iter()
-        .flat_map(|i: &usize| [places[*i], quad.corners[*i], mode])
-        .flatten()
-        .flat_map(f32::to_ne_bytes)
-        .collect()
-}
-
-fn pipeline(device: &wgpu::Device) -> (wgpu::BindGroupLayout, wgpu::RenderPipeline) {
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::FRAGMENT,
-        ty,
-        count: None,
-    };
-    let texture = wgpu::BindingType::Texture {
-        sample_type: wgpu::TextureSampleType::Float { filterable: true },
-        view_dimension: wgpu::TextureViewDimension::D2,
-        multisampled: false,
-    };
-    let sampler = wgpu::BindingType::Sampler(wgpu::SamplerBindingType::Filtering);
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("quads"),
-        entries: &[entry(0, texture), entry(1, sampler), entry(2, sampler)],
-    });
-    let shader = device.create_shader_module(wgpu::include_wgsl!("quads.wgsl"));
-    let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
-        label: Some("quads"),
-        layout: Some(&device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some("quads"),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        })),
-        vertex: wgpu::VertexState {
-            module: &shader,
-            entry_point: Some("vertex"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            buffers: &[Some(wgpu::VertexBufferLayout {
-                array_stride: 24,
-                step_mode: wgpu::VertexStepMode::Vertex,
-                attributes: &wgpu::vertex_attr_array![0 => Float32x2, 1 => Float32x2, 2 => Float32x2],
-            })],
-        },
-        primitive: wgpu::PrimitiveState::default(),
-        depth_stencil: None,
-        multisample: wgpu::MultisampleState::default(),
-        fragment: Some(wgpu::FragmentState {
-            module: &shader,
-            entry_point: Some("fragment"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            targets: &[Some(wgpu::ColorTargetState {
-                format: FORMAT,
-                blend: Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING),
-                write_mask: wgpu::ColorWrites::ALL,
-            })],
-        }),
-        multiview_mask: None,
-        cache: None,
-    });
-    (layout, pipeline)
+/// Whether the system has a graphics device: opening the libraries to learn that there is none takes longer than all else of a start.
+fn has_graphics() -> bool {
+    let entries = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
+    let rendering =
+        entries.into_iter().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"render"));
+    // NVIDIA's own driver, and the one of guests of Windows, have others.
+    rendering || ["/dev/nvidiactl", "/dev/dxg"].iter().any(|node| Path::new(node).exists())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(renderer: &mut Renderer, size: Size, bytes: &[u8]) -> Texture {
-        let texture = renderer.texture(size).unwrap();
-        let row = 4 * size.width as usize;
-        let ok = renderer.upload(&texture, Rect::of_size(size), |to, pitch, room| {
-            assert!(room >= pitch * (size.height as usize - 1) + row);
-            for (y, line) in bytes.chunks(row).enumerate() {
-                // SAFETY: the slot has `room` bytes, checked above.
-                unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), to.add(y * pitch), row) };
-            }
-            true
-        });
-        assert!(ok);
-        texture
-    }
-
-    const UPRIGHT: [[f32; 2]; 4] = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
-
-    #[test]
-    fn bytes_come_out_as_they_went_in() {
-        let mut renderer = Renderer::new(None).unwrap();
-        let size = Size::new(333, 217);
-        // Premultiplied: no colour above its alpha.
-        let bytes: Vec<u8> = (0..333 * 217_u32)
-            .flat_map(|i| {
-                let a = i % 256;
-                [i, i * 3, i * 7]
-                    .map(|c| u8::try_from(c % (a + 1)).unwrap())
-                    .into_iter()
-                    .chain([u8::try_from(a).unwrap()])
-            })
-            .collect();
-        let texture = filled(&mut renderer, size, &bytes);
-        let quad = |opaque| Quad {
-            texture: texture.clone(),
-            to: [0.0, 0.0, 333.0, 217.0],
-            corners: UPRIGHT,
-            opaque,
-            filtered: false,
-        };
-        assert!(renderer.picture(size, &[quad(false)]).unwrap() == bytes, "argb differs");
-        let picture = renderer.picture(size, &[quad(true)]).unwrap();
-        let same = |(a, b): (&[u8], &[u8])| a[..3] == b[..3] && a[3] == 255;
-        assert!(picture.chunks(4).zip(bytes.chunks(4)).all(same), "xrgb differs");
-    }
-
-    #[test]
-    fn a_quad_over_another_blends_premultiplied() {
-        let mut renderer = Renderer::new(None).unwrap();
-        let one = Size::new(1, 1);
-        let below = filled(&mut renderer, one, &[200, 100, 50, 255]);
-        let above = filled(&mut renderer, one, &[10, 20, 30, 128]);
-        let quad = |texture| Quad {
-            texture,
-            to: [0.0, 0.0, 1.0, 1.0],
-            corners: UPRIGHT,
-            opaque: false,
-            filtered: false,
-        };
-        let got = renderer.picture(one, &[quad(below), quad(above)]).unwrap();
-        let want = [10.0 + 200.0 * 127.0 / 255.0, 20.0 + 100.0 * 127.0 / 255.0, 30.0 + 50.0 * 127.0 / 255.0];
-        for (got, want) in got.iter().zip(want) {
-            assert!((f64::from(*got) - want).abs() <= 1.0, "{got} is not {want}");
-        }
-    }
-
-    #[test]
-    fn outside_of_an_outline_nothing_is_drawn() {
-        let mut renderer = Renderer::new(None).unwrap();
-        let size = Size::new(16, 8);
-        let bytes: Vec<u8> = (0..16 * 8_u8).flat_map(|i| [i, 2 * i, 255 - i, 255]).collect();
-        let texture = filled(&mut renderer, size, &bytes);
-        let quad =
-            Quad { texture, to: [0.0, 0.0, 16.0, 8.0], corners: UPRIGHT, opaque: true, filtered: false };
-        let outline = [[2.0, 1.0, 7.0, 3.0], [9.0, 3.0, 99.0, 99.0], [-5.0, -5.0, 0.0, 9.0]];
-        let picture = renderer.picture(size, &cut_out(&[quad], &outline)).unwrap();
-        for (i, (got, whole)) in picture.chunks(4).zip(bytes.chunks(4)).enumerate() {
-            let (x, y) = (i % 16, i / 16);
-            let inside = (2..7).contains(&x) && (1..3).contains(&y) || x >= 9 && y >= 3;
-            assert_eq!(got, if inside { whole } else { &[0; 4] }, "{x}, {y}");
-        }
-    }
-
-    #[test]
-    fn sizes_beyond_the_device_are_refused() {
-        let renderer = Renderer::new(None).unwrap();
-        assert!(renderer.texture(Size::new(0, 5)).is_none());
-        assert!(renderer.texture(Size::new(1 << 20, 1)).is_none());
-        let big = Size::new(8192, 8192);
-        let kept: Vec<_> = (0..20).filter_map(|_| renderer.texture(big)).collect();
-        assert!(kept.len() as u64 <= TEXTURE_BUDGET / (8192 * 8192 * 4));
-    }
-}
+mod tests;

@@ -263,7 +263,8 @@ impl Scene {
                     texture,
                     to: [left, top, right, bottom].map(|edge| edge as f32),
                     corners,
-                    opaque: content.format == Format::Xrgb8888,
+                    opaque: content.format == Format::Xrgb8888
+                        || state.opaque.iter().any(|rect| rect.contains(Rect::of_size(state.size))),
                     filtered: !exact,
                 })
             })

@@ -24,6 +24,7 @@ mod outputs;
 mod pointer;
 mod popup;
 mod selection;
+mod sheets;
 mod window;
 mod wishes;
 
@@ -159,12 +160,15 @@ impl Wayland {
     }
 
     fn target(&self, surface: &WlSurface, size: Size, renderer: &Renderer) -> anyhow::Result<Target> {
+        let Some(device) = renderer.device() else {
+            return Ok(Target::by_processor(Box::new(sheets::Sheets::new(&self.state, surface.clone()))));
+        };
         let pointer = NonNull::new(surface.id().as_ptr()).context("the window's surface is gone")?;
         let handle = rwh::WaylandWindowHandle::new(pointer.cast());
         let display = DisplayOf(self.connection.clone()).raw()?;
         // SAFETY: the connection lives as long as this presenter and the renderer's instance; the session drops the
         // target before it has the window closed.
-        unsafe { renderer.target(display, handle.into(), size, true) }
+        Ok(Target::Swapchain(unsafe { device.target(display, handle.into(), size, true) }?))
     }
 
     /// Takes what came, without waiting.

@@ -1,7 +1,7 @@
 //! The image of what is dragged: a window at the pointer that lets everything through.
 
 use anyhow::Context as _;
-use inlay_protocol::geometry::{Point, Size};
+use inlay_protocol::geometry::{Point, Rect, Size};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::shape::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{
@@ -78,7 +78,8 @@ impl Icon {
         let [pixmap, gc] = [c.generate_id()?, c.generate_id()?];
         c.create_pixmap(32, pixmap, self.window, width, height)?;
         c.create_gc(gc, pixmap, &xproto::CreateGCAux::new())?;
-        plain::put(c, (pixmap, gc, 32), width, bytes)?;
+        let to = plain::To { drawable: pixmap, gc, depth: 32 };
+        plain::put(c, to, Rect::of_size(Size::new(width.into(), height.into())), bytes)?;
         // As a background the server shows it whenever the window is uncovered.
         let aux = xproto::ChangeWindowAttributesAux::new().background_pixmap(pixmap);
         c.change_window_attributes(self.window, &aux)?;

@@ -154,9 +154,11 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         }
         Event::Expose(e) if e.count == 0 => {
             if let Some(id) = x11.by_xid.get(&e.window) {
+                x11.pictures.exposed(e.window);
                 out.push(HostEvent::Exposed { window: *id });
             }
         }
+        Event::ShmCompletion(e) => x11.pictures.done(e.shmseg),
         Event::DestroyNotify(e) => {
             // Not by us: then it would be forgotten already.
             if let Some(id) = x11.by_xid.remove(&e.window) {

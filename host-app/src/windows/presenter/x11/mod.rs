@@ -20,6 +20,7 @@ mod place;
 mod plain;
 mod pointer;
 mod selection;
+mod sheets;
 mod sync;
 mod window;
 
@@ -43,7 +44,7 @@ use x11rb::xcb_ffi::XCBConnection;
 
 use super::image::Image;
 use super::{Ended, HostEvent, Keymap, Look, Pixels, PopupLook, Presenter, Selections};
-use crate::windows::render::{Renderer, Target};
+use crate::windows::render::{Device, Renderer, Target};
 
 /// How long an app may take to show its first window and still be given the focus.
 const EXPECTED: Duration = Duration::from_secs(60);
@@ -158,10 +159,12 @@ pub struct X11 {
     screen: usize,
     root: xproto::Window,
     atoms: Atoms,
-    /// The visual of windows that are drawn by the processor.
+    /// The visual of windows of the host's own, which are opaque.
     plain: window::Visual,
-    /// The one of windows that the graphics device draws, once that is known.
+    /// The one of windows of apps, once it is known what draws them.
     visual: Option<window::Visual>,
+    /// What the display does with windows that the processor draws.
+    pictures: sheets::News,
     windows: HashMap<SurfaceId, HostWindow>,
     by_xid: HashMap<xproto::Window, SurfaceId>,
     /// The monitors, as they were last told.
@@ -239,6 +242,7 @@ impl X11 {
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
         let has_counters = sync::is_there(&connection)?;
+        let pictures = sheets::News::new(&connection)?;
         let outputs = monitors::outputs(&connection, root);
         connection.flush()?;
         let selections = selection::Clipboards::connect()
@@ -255,6 +259,7 @@ impl X11 {
             atoms,
             plain,
             visual: None,
+            pictures,
             windows: HashMap::new(),
             by_xid: HashMap::new(),
             outputs,
@@ -277,11 +282,11 @@ impl X11 {
         })
     }
 
-    /// The visual of windows that this device draws: with alpha where it can.
+    /// The visual of windows of apps: with alpha, where what draws them can.
     fn visual(&mut self, renderer: &Renderer) -> anyhow::Result<window::Visual> {
         let visual = match self.visual {
             Some(visual) => visual,
-            None if renderer.is_software() => self.plain,
+            None if renderer.device().is_some_and(Device::is_software) => self.plain,
             None => window::Visual::choose(&self.connection, self.screen, false)?,
         };
         self.visual = Some(visual);
@@ -301,13 +306,19 @@ impl X11 {
         renderer: &Renderer,
         visual: window::Visual,
     ) -> anyhow::Result<Target> {
+        let Some(device) = renderer.device() else {
+            let (to, news) = ((xid, visual.depth), self.pictures.clone());
+            let sheets = sheets::Sheets::new(&self.connection, to, news)?;
+            return Ok(Target::by_processor(Box::new(sheets)));
+        };
         let mut handle =
             rwh::XcbWindowHandle::new(NonZeroU32::new(xid).context("the display gave no window id")?);
         handle.visual_id = NonZeroU32::new(visual.id);
         let display = DisplayOf(self.connection.clone(), self.screen).raw();
         // SAFETY: the connection lives as long as this presenter and the renderer's instance; the session drops the
         // target before it has the window closed.
-        unsafe { renderer.target(display, handle.into(), size, visual.depth == 32) }
+        let swapchain = unsafe { device.target(display, handle.into(), size, visual.depth == 32) }?;
+        Ok(Target::Swapchain(swapchain))
     }
 
     /// A toplevel that is not mapped yet.
@@ -502,6 +513,7 @@ impl Presenter for X11 {
     fn close(&mut self, window: SurfaceId) {
         let Some(gone) = self.windows.remove(&window) else { return };
         self.by_xid.remove(&gone.xid);
+        self.pictures.closed(gone.xid);
         self.sent(self.connection.destroy_window(gone.xid));
         self.resize_ends(gone.resize);
         self.keep_awake();

@@ -24,8 +24,8 @@ pub struct Visual {
 }
 
 impl Visual {
-    /// The best visual of a screen. Software rasterisers of Mesa before 23 draw only into windows of 24 bits: their
-    /// windows have no alpha (`plain`).
+    /// The best visual of a screen; without alpha (`plain`) for windows that have none, and for those of Mesa's software rasterisers,
+    /// which before Mesa 23 draw only into 24 bits.
     ///
     /// # Errors
     /// When the display has no true-colour visual of 24 or 32 bits.

@@ -5,23 +5,17 @@ use std::time::Duration;
 use anyhow::Context;
 use inlay_protocol::geometry::Size;
 
-use super::{FORMAT, Quad, Renderer, extent, upload};
+use super::{Device, FORMAT, Quad, extent, upload};
 
 /// How long a picture may take; windows stand still meanwhile.
 const PICTURE: Duration = Duration::from_secs(5);
 
-impl Renderer {
-    /// The picture of a window: rows of `4 * width` bytes, blue first, premultiplied. Waits for the device.
+impl Device {
+    /// The picture of a window, as [`super::super::Renderer::picture`] says.
     ///
     /// # Errors
-    /// When the size passes the device's limits or the device fails.
+    /// When the device fails.
     pub fn picture(&mut self, size: Size, quads: &[Quad]) -> anyhow::Result<Vec<u8>> {
-        anyhow::ensure!(
-            !size.is_empty() && size.width <= self.largest && size.height <= self.largest,
-            "no picture of {}x{} pixels can be made",
-            size.width,
-            size.height
-        );
         self.submit();
         let texture = self.device.create_texture(&wgpu::TextureDescriptor {
             label: Some("picture"),

@@ -1,0 +1,219 @@
+//! Windows that the processor draws: pictures in memory that the display has too (MIT-SHM 1.2), or sent to one that is elsewhere.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inlay_protocol::geometry::{Rect, Size};
+use x11rb::connection::{Connection as _, RequestConnection as _};
+use x11rb::protocol::shm::{self, ConnectionExt as _};
+use x11rb::protocol::xproto::{self, ConnectionExt as _, ImageFormat};
+use x11rb::xcb_ffi::XCBConnection;
+
+use super::plain;
+use crate::windows::render::cpu::{self, Display, Memory, Shown};
+
+/// Pictures of a window: one that the display reads, one that is drawn.
+const MOST: usize = 2;
+
+/// What the display does with windows that the processor draws: for them and for whoever takes its events.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// It takes memory from this process.
+    shares: bool,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Memory that it has not read to the end.
+    read: HashSet<shm::Seg>,
+    /// Windows of which it forgot something.
+    forgot: HashSet<xproto::Window>,
+}
+
+impl News {
+    /// Nothing so far.
+    ///
+    /// # Errors
+    /// The display is gone.
+    pub fn new(connection: &XCBConnection) -> anyhow::Result<Self> {
+        Ok(Self { shares: takes_memory(connection)?, told: Arc::default() })
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has read this memory.
+    pub fn done(&self, seg: shm::Seg) {
+        self.told().read.remove(&seg);
+    }
+
+    /// It forgot something of this window.
+    pub fn exposed(&self, window: xproto::Window) {
+        self.told().forgot.insert(window);
+    }
+
+    /// A window is no more.
+    pub fn closed(&self, window: xproto::Window) {
+        self.told().forgot.remove(&window);
+    }
+}
+
+fn takes_memory(c: &XCBConnection) -> anyhow::Result<bool> {
+    if c.extension_information(shm::X11_EXTENSION_NAME)?.is_none() {
+        return Ok(false);
+    }
+    let version = c.shm_query_version()?.reply()?;
+    if (version.major_version, version.minor_version) < (1, 2) {
+        return Ok(false);
+    }
+    // A display elsewhere has the extension as well.
+    let memory = Memory::new(Size::new(1, 1))?;
+    let seg = c.generate_id()?;
+    let here = c.shm_attach_fd(seg, memory.file().try_clone_to_owned()?, true)?.check().is_ok();
+    if here {
+        c.shm_detach(seg)?;
+    }
+    Ok(here)
+}
+
+#[derive(Debug)]
+struct Sheet {
+    memory: Memory,
+    /// None where pixels are sent.
+    seg: Option<shm::Seg>,
+    shown: Shown,
+}
+
+/// The pictures of a window.
+#[derive(Debug)]
+pub struct Sheets {
+    connection: Arc<XCBConnection>,
+    to: plain::To,
+    news: News,
+    sheets: Vec<Sheet>,
+    /// The one that was asked for last.
+    current: (usize, Size),
+}
+
+impl Sheets {
+    /// None so far.
+    ///
+    /// # Errors
+    /// The display is gone.
+    pub fn new(
+        connection: &Arc<XCBConnection>,
+        (window, depth): (xproto::Window, u8),
+        news: News,
+    ) -> anyhow::Result<Self> {
+        let gc = connection.generate_id()?;
+        connection.create_gc(gc, window, &xproto::CreateGCAux::new())?;
+        let to = plain::To { drawable: window, gc, depth };
+        let (sheets, current) = (Vec::new(), (0, Size::default()));
+        Ok(Self { connection: connection.clone(), to, news, sheets, current })
+    }
+
+    fn add(&mut self, size: Size) -> anyhow::Result<usize> {
+        let memory = Memory::new(size)?;
+        let seg = self.news.shares.then(|| self.connection.generate_id()).transpose()?;
+        if let Some(seg) = seg {
+            let file = memory.file().try_clone_to_owned()?;
+            self.connection.shm_attach_fd(seg, file, true)?;
+        }
+        self.sheets.push(Sheet { memory, seg, shown: Shown::default() });
+        Ok(self.sheets.len() - 1)
+    }
+
+    fn forget(connection: &XCBConnection, news: &News, sheet: &Sheet) {
+        if let Some(seg) = sheet.seg {
+            news.done(seg);
+            // It fails only when the connection is gone, which the next dispatch tells.
+            let _ = connection.shm_detach(seg);
+        }
+    }
+}
+
+impl Display for Sheets {
+    fn sheet(&mut self, size: Size) -> anyhow::Result<Option<cpu::Sheet<'_>>> {
+        let told = self.news.told();
+        let free = |sheet: &Sheet| sheet.seg.is_none_or(|seg| !told.read.contains(&seg));
+        let at = self.sheets.iter().position(free);
+        drop(told);
+        let at = match at {
+            Some(at) if !self.sheets[at].memory.fits(size) => {
+                let old = self.sheets.swap_remove(at);
+                Self::forget(&self.connection, &self.news, &old);
+                self.add(size)?
+            }
+            Some(at) => at,
+            None if self.sheets.len() >= MOST => return Ok(None),
+            None => self.add(size)?,
+        };
+        self.current = (at, size);
+        let sheet = &mut self.sheets[at];
+        Ok(Some(cpu::Sheet { pixels: sheet.memory.pixels(size), shown: &mut sheet.shown }))
+    }
+
+    fn show(&mut self, damage: &[Rect], _opaque: bool) -> anyhow::Result<()> {
+        let (at, size) = self.current;
+        let Some(sheet) = self.sheets.get_mut(at) else { return Ok(()) };
+        let c = &self.connection;
+        let Some(seg) = sheet.seg else {
+            let pixels = sheet.memory.pixels(size);
+            for rect in damage {
+                let (x, y) = (rect.x.unsigned_abs() as usize, rect.y.unsigned_abs() as usize);
+                let begin = y * size.width as usize + x;
+                let rows = pixels[begin..].chunks(size.width as usize).take(rect.height as usize);
+                let bytes: Vec<u8> = rows
+                    .flat_map(|row| row.iter().take(rect.width as usize))
+                    .flat_map(|pixel| pixel.to_ne_bytes())
+                    .collect();
+                plain::put(c, self.to, *rect, &bytes)?;
+            }
+            return Ok(());
+        };
+        let side = |v: u32| u16::try_from(v).unwrap_or(u16::MAX);
+        let (width, height) = (side(size.width), side(size.height));
+        let format = u8::from(ImageFormat::Z_PIXMAP);
+        for (number, rect) in damage.iter().enumerate() {
+            // The last one tells when the memory was read: the display does one after the other.
+            let last = number + 1 == damage.len();
+            let (x, y) = (u16::try_from(rect.x)?, u16::try_from(rect.y)?);
+            let (to_x, to_y) = (i16::try_from(rect.x)?, i16::try_from(rect.y)?);
+            let plain::To { drawable, gc, depth } = self.to;
+            c.shm_put_image(
+                drawable,
+                gc,
+                width,
+                height,
+                x,
+                y,
+                side(rect.width),
+                side(rect.height),
+                to_x,
+                to_y,
+                depth,
+                format,
+                last,
+                seg,
+                0,
+            )?;
+        }
+        self.news.told().read.insert(seg);
+        Ok(())
+    }
+
+    fn forgot(&mut self) -> bool {
+        self.news.told().forgot.remove(&self.to.drawable)
+    }
+}
+
+impl Drop for Sheets {
+    fn drop(&mut self) {
+        for sheet in &self.sheets {
+            Self::forget(&self.connection, &self.news, sheet);
+        }
+        let _ = self.connection.free_gc(self.to.gc);
+    }
+}
