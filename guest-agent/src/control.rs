@@ -47,6 +47,7 @@ pub fn handle(agent: &mut Agent, command: Command) {
         },
         Command::PowerOff => power_off(agent),
         Command::KeepCopied(bytes) => exchange::keep_up_to(agent, bytes),
+        Command::SharpX11(sharp) => crate::x11::sharpen(agent, sharp),
         Command::ListApps { locale } => {
             agent.settings.locale.clone_from(&locale);
             catalogue::ask(agent, Ask::List(locale));

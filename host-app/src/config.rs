@@ -168,6 +168,17 @@ impl From<Border> for String {
     }
 }
 
+/// How X11 apps look on monitors of a scale above 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum X11Apps {
+    /// They draw at the scale of the sharpest monitor: those that know of no scale are small.
+    #[default]
+    Sharp,
+    /// They draw at 1 and are enlarged: none is small, and none is quite sharp.
+    Enlarged,
+}
+
 /// What becomes of a machine when its last window closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -223,6 +234,9 @@ pub struct Config {
     /// What becomes of it when its last window closes.
     #[serde(default)]
     pub last_window: LastWindow,
+    /// How its X11 apps look on monitors of a scale above 1.
+    #[serde(default)]
+    pub x11_apps: X11Apps,
     /// Whether its time zone is the host's.
     #[serde(default = "Config::default_host_time_zone")]
     pub host_time_zone: bool,
@@ -252,6 +266,7 @@ impl Config {
             keep_copied: Self::default_keep_copied(),
             autopause: Self::default_autopause(),
             last_window: LastWindow::default(),
+            x11_apps: X11Apps::default(),
             host_time_zone: Self::default_host_time_zone(),
             kernel_options: String::new(),
             firmware: None,
@@ -357,6 +372,7 @@ impl Config {
              # keep_copied: MiB of what its apps copied that can be pasted after they ended; 0 keeps nothing.\n\
              # autopause: minutes after which it is paused while it has no window and no app or command of it runs; 0 never.\n\
              # last_window: what becomes of it when its last window closes, \"keep\" or \"stop\".\n\
+             # x11_apps: on monitors of a scale above 1, \"sharp\" (those that know of no scale are small) or \"enlarged\" (none is small, none quite sharp).\n\
              # host_time_zone: whether its time zone is the host's, also when that changes.\n\
              {origin}{keys}"
         ))
@@ -479,6 +495,7 @@ mod tests {
         config.keep_copied = 0;
         config.autopause = 0;
         config.last_window = LastWindow::Stop;
+        config.x11_apps = X11Apps::Enlarged;
         config.host_time_zone = false;
         config.tray = false;
         config.kernel_options = "quiet init=\"/bin/sh\"".into();
@@ -506,7 +523,7 @@ mod tests {
     fn errors_name_file_line_and_key() {
         assert_eq!(
             error(&format!("# x\n{BASE}colour = 3\n")),
-            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `tray`, `keep_copied`, `autopause`, `last_window`, `host_time_zone`, `kernel_options`, `firmware`, `base`"
+            "m.toml:3: unknown field `colour`, expected one of `engine`, `accel`, `cpus`, `memory`, `network`, `border`, `tray`, `keep_copied`, `autopause`, `last_window`, `x11_apps`, `host_time_zone`, `kernel_options`, `firmware`, `base`"
         );
         assert_eq!(error(&format!("{BASE}cpus = 0\n")), "m.toml:2: key `cpus` must be between 1 and 64");
         let text = error(&format!("{BASE}\nmemory = \"big\"\n"));

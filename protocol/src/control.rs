@@ -124,6 +124,8 @@ pub enum Command {
     Ping(u64),
     /// Bytes of what was copied that are kept when its app ends; 0 keeps nothing.
     KeepCopied(u64),
+    /// Whether X11 apps draw at the scale of the host's sharpest monitor; else they draw at 1, and are enlarged.
+    SharpX11(bool),
     /// Asks for the apps that the guest has, now and whenever that changes ([`crate::catalogue`]).
     ListApps {
         /// Language, and country or more, of the host's user, as in `LANG`; empty for none.
@@ -228,6 +230,7 @@ impl Message for Command {
             Self::PowerOff
             | Self::Ping(_)
             | Self::KeepCopied(_)
+            | Self::SharpX11(_)
             | Self::CheckClock { .. }
             | Self::Time { .. } => Ok(()),
             Self::TimeZone(name) => Invalid::unless(is_time_zone(name), "time zone"),

@@ -69,6 +69,15 @@ impl Outputs {
         self.list.sort_by_key(|(output, _)| place(&output.name()));
     }
 
+    /// Tells the monitors again, as they are: to a client that counts in other pixels now.
+    pub fn tell_again(&self) {
+        for (output, _) in &self.list {
+            let (mode, place) = (output.current_mode(), output.current_location());
+            let (transform, scale) = (output.current_transform(), output.current_scale());
+            output.change_current_state(mode, Some(transform), Some(scale), Some(place));
+        }
+    }
+
     /// The smallest rectangle that holds all monitors, in logical pixels.
     #[must_use]
     pub fn bounds(&self) -> Rect {

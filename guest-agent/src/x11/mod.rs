@@ -19,7 +19,7 @@ mod server;
 mod shell;
 mod wm;
 
-pub use place::{configure, place, rescale};
+pub use place::{configure, place, rescale, sharpen};
 pub use say::say_changed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,6 +102,10 @@ struct Running {
 pub struct X11 {
     /// Pixels of the X screen to the host's logical ones.
     scale: Scale,
+    /// That of the host's sharpest monitor.
+    sharpest: Scale,
+    /// Apps draw at 1, whatever monitors the host has.
+    enlarged: bool,
     display: Option<server::Display>,
     server: Option<Running>,
     windows: BTreeMap<Xid, XWindow>,
@@ -135,6 +139,8 @@ impl X11 {
             .ok();
         Self {
             scale: Scale::ONE,
+            sharpest: Scale::ONE,
+            enlarged: false,
             display,
             server: None,
             windows: BTreeMap::new(),

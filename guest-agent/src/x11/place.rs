@@ -67,7 +67,23 @@ fn in_pixels(inner: Size, [left, right, top, bottom]: [u32; 4]) -> Size {
 }
 
 /// The host's monitors may have another scale: apps draw at that of the sharpest.
-pub fn rescale(agent: &mut Agent, scale: Scale) {
+pub fn rescale(agent: &mut Agent, sharpest: Scale) {
+    agent.x11.sharpest = sharpest;
+    draw_at(agent, if agent.x11.enlarged { Scale::ONE } else { sharpest });
+}
+
+/// The user has apps draw at that scale, or at 1: many that are old know no other, and are enlarged then.
+pub fn sharpen(agent: &mut Agent, sharp: bool) {
+    agent.x11.enlarged = !sharp;
+    let before = agent.x11.scale;
+    rescale(agent, agent.x11.sharpest);
+    if agent.x11.scale != before {
+        // The server is told them in its pixels.
+        agent.outputs.tell_again();
+    }
+}
+
+fn draw_at(agent: &mut Agent, scale: Scale) {
     let x11 = &mut agent.x11;
     let before = std::mem::replace(&mut x11.scale, scale);
     let Some(server) = x11.server.as_ref().filter(|_| before != scale) else { return };

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use inlay_protocol::control::Command;
 use inlay_protocol::display::{Act, Edges, Event, Output, Place, Request, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
@@ -639,4 +640,20 @@ fn apps_draw_at_the_scale_of_the_sharpest_monitor() {
     let told = told(&host);
     assert!(told.contains("sizes 13x23 0x0 0x0 0x0"), "no steps of fractions: {told}");
     assert_eq!(host.toplevels.len(), 1);
+
+    // The user has X11 apps enlarged: they draw at 1, whatever the monitors, and the host makes them as large as before.
+    host.command(&Command::SharpX11(false));
+    x.until(&mut host, "its size at 1", |e| moved(e).filter(|m| *m == (300, 150, 210, 110)));
+    let one = Size::new(210, 110);
+    host.until("its pixels at 1", |host| drawn(host) == (one, Some(one)));
+    host.until("an inch at 1", |_| root_text(&x, "RESOURCE_MANAGER").contains("Xft.dpi:\t96\n"));
+    let screen = |x: &XClient| x.c.get_geometry(x.root).unwrap().reply().unwrap();
+    host.until("the screen at 1", |_| (screen(&x).width, screen(&x).height) == (2400, 900));
+    host.send(&Event::Outputs(vec![monitor("A-1", 0, 120), monitor("B-1", 1200, 240)]));
+    host.serve_for(Duration::from_millis(200));
+    assert_eq!((drawn(&host), screen(&x).width), ((one, Some(one)), 2400), "not of the monitor's scale");
+    host.command(&Command::SharpX11(true));
+    x.until(&mut host, "its size at 2", |e| moved(e).filter(|m| *m == (600, 300, 420, 220)));
+    host.until("its pixels at 2", |host| drawn(host) == (one, Some(Size::new(420, 220))));
+    host.until("the screen at 2", |_| (screen(&x).width, screen(&x).height) == (4800, 1800));
 }

@@ -30,7 +30,7 @@ use super::zone::Zone;
 use super::{MachineError, Options, STOP_LIMIT, Sockets};
 use crate::api::{self, Reply};
 use crate::apps::Apps;
-use crate::config::Config;
+use crate::config::{Config, X11Apps};
 use crate::paths::MachinePaths;
 use crate::process;
 use crate::signals::Signals;
@@ -98,6 +98,8 @@ pub struct Running {
     pub(super) files_failed: Option<String>,
     /// Bytes of what apps copied that the agent is to keep.
     keep_copied: u64,
+    /// X11 apps draw at the scale of the host's monitors.
+    sharp_x11: bool,
 }
 
 impl Running {
@@ -167,6 +169,7 @@ impl Running {
             imported,
             paths,
             keep_copied,
+            sharp_x11: config.x11_apps == X11Apps::Sharp,
             files_failed: None,
         })
     }
@@ -357,8 +360,10 @@ impl Running {
                 }
                 self.zone.begin();
                 self.check_clock();
-                if let Err(error) = self.control.send(&Command::KeepCopied(self.keep_copied)) {
-                    tracing::warn!(error = %chain(&error), "the agent is not told what to keep");
+                for wish in [Command::KeepCopied(self.keep_copied), Command::SharpX11(self.sharp_x11)] {
+                    if let Err(error) = self.control.send(&wish) {
+                        tracing::warn!(error = %chain(&error), "the agent is not told {wish:?}");
+                    }
                 }
                 self.answer_where(|doing| matches!(doing, Doing::Ready | Doing::Agent), &Reply::Done);
                 let question = self.catalogue.begin();

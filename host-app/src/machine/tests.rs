@@ -137,6 +137,7 @@ impl Bed {
             told = asked(&mut agent);
         }
         assert_eq!(told, Command::KeepCopied(16 << 20));
+        assert_eq!(asked(&mut agent), Command::SharpX11(true));
         let told = agent.wait_message::<Command>(Some(SOON)).unwrap().unwrap().0;
         assert!(matches!(told, Command::ListApps { .. }), "{told:?}");
         agent
