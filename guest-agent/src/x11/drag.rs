@@ -112,7 +112,7 @@ fn looks(agent: &mut Agent, owner: Xid) {
         return;
     }
     let at = agent.seat.get_pointer().map(|pointer| pointer.current_location()).unwrap_or_default();
-    agent.x11.drag = Some(Drag {
+    let replaced = agent.x11.drag.replace(Drag {
         stage: Stage::Looking,
         since: Instant::now(),
         client,
@@ -124,6 +124,8 @@ fn looks(agent: &mut Agent, owner: Xid) {
         icon: None,
         fetched: Vec::new(),
     });
+    // One that was taken back: who fetches it is not to take what came for all there is.
+    replaced.into_iter().flat_map(|drag| drag.fetched).for_each(|(_, pipe)| pipe.cut_off());
     cover(agent, true);
 }
 
