@@ -86,17 +86,23 @@ type Look = (RgbImage, Rect, [u8; 3]);
 #[test]
 fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
     let (xvfb, sway) = (Xvfb::start(), Sway::start_with(&[((1280, 720), 1, 0)], FLOATING));
+    // As displays are that are elsewhere.
+    let far = Xvfb::start_with(&["-extension", "MIT-SHM"]);
     for driver in [&[][..], &[("WGPU_BACKEND", "vulkan")]] {
         // What an X11 desktop without a compositor has behind windows is not seen, whatever their alpha.
-        let x11 = || (xvfb.screen(), xvfb.area(&xvfb.find("pattern steps")), [0; 3]);
+        let on = |xvfb: &Xvfb| (xvfb.screen(), xvfb.area(&xvfb.find("pattern steps")), [0; 3]);
+        let (x11, elsewhere) = (|| on(&xvfb), || on(&far));
         let wayland = || {
             let screen = sway.screen();
             let behind = screen.get_pixel(screen.width() - 1, screen.height() - 1).0;
             (screen, sway.content("pattern steps"), behind)
         };
         let socket = sway.socket();
-        let desktops: [(Screen<'_>, &dyn Fn() -> Look); 2] =
-            [(Screen::X11(&xvfb.display), &x11), (Screen::Wayland(&socket), &wayland)];
+        let mut desktops: Vec<(Screen<'_>, &dyn Fn() -> Look)> =
+            vec![(Screen::X11(&xvfb.display), &x11), (Screen::Wayland(&socket), &wayland)];
+        if driver.is_empty() {
+            desktops.push((Screen::X11(&far.display), &elsewhere));
+        }
         for (screen, look) in desktops {
             let local = Local::start_in(&["sleep", "600"], screen, driver);
             let mut client = Steps::new(local.client(&mut Steps::command()));

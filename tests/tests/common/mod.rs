@@ -318,14 +318,19 @@ pub struct Xvfb {
 
 impl Xvfb {
     pub fn start() -> Self {
-        // Another server may take the same number at the same moment: then this one ends, and the next try has another.
-        (0..5).find_map(|_| Self::try_start()).expect("an X server with a window manager")
+        Self::start_with(&[])
     }
 
-    fn try_start() -> Option<Self> {
+    /// With more arguments for the server.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        // Another server may take the same number at the same moment: then this one ends, and the next try has another.
+        (0..5).find_map(|_| Self::try_start(arguments)).expect("an X server with a window manager")
+    }
+
+    fn try_start(arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new("Xvfb");
         command.args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = Process::spawn(&mut command);
         let mut number = String::new();
         BufReader::new(server.0.stdout.take()?).read_line(&mut number).ok()?;

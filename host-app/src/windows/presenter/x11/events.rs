@@ -14,7 +14,7 @@ use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 
 use super::keyboard::{self, Keyboard};
-use super::{HostEvent, Kind, Seen, X11, drag, hints, monitors, pointer, window};
+use super::{HostEvent, Kind, Seen, X11, drag, hints, monitors, pointer, sheets, window};
 
 /// What is told once at the end of a dispatch.
 #[derive(Debug, Default)]
@@ -197,6 +197,14 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         Event::PropertyNotify(e) if e.window == x11.root => {
             // Where the display's scale is.
             late.outputs |= e.atom == u32::from(xproto::AtomEnum::RESOURCE_MANAGER);
+        }
+        Event::Error(e) if sheets::is_refusal(&e) => {
+            tracing::warn!(
+                "the display takes no memory for windows any more ({:?}): pixels are sent",
+                e.error_kind
+            );
+            x11.pictures.refused();
+            out.extend(x11.windows.keys().map(|id| HostEvent::Exposed { window: *id }));
         }
         Event::Error(e) => tracing::debug!("X error: {e:?}"),
         other => {

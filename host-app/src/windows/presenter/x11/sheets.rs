@@ -7,6 +7,7 @@ use inlay_protocol::geometry::{Rect, Size};
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::shm::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{self, ConnectionExt as _, ImageFormat};
+use x11rb::x11_utils::X11Error;
 use x11rb::xcb_ffi::XCBConnection;
 
 use super::plain;
@@ -17,14 +18,12 @@ const MOST: usize = 2;
 
 /// What the display does with windows that the processor draws: for them and for whoever takes its events.
 #[derive(Debug, Clone)]
-pub struct News {
-    /// It takes memory from this process.
-    shares: bool,
-    told: Arc<Mutex<Told>>,
-}
+pub struct News(Arc<Mutex<Told>>);
 
 #[derive(Debug, Default)]
 struct Told {
+    /// It takes memory from this process.
+    shares: bool,
     /// Memory that it has not read to the end.
     read: HashSet<shm::Seg>,
     /// Windows of which it forgot something.
@@ -37,16 +36,22 @@ impl News {
     /// # Errors
     /// The display is gone.
     pub fn new(connection: &XCBConnection) -> anyhow::Result<Self> {
-        Ok(Self { shares: takes_memory(connection)?, told: Arc::default() })
+        let shares = takes_memory(connection)?;
+        Ok(Self(Arc::new(Mutex::new(Told { shares, ..Told::default() }))))
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It has read this memory.
     pub fn done(&self, seg: shm::Seg) {
         self.told().read.remove(&seg);
+    }
+
+    /// It took some memory not, and shows nothing of that: pixels are sent from here on.
+    pub fn refused(&self) {
+        self.told().shares = false;
     }
 
     /// It forgot something of this window.
@@ -76,6 +81,12 @@ fn takes_memory(c: &XCBConnection) -> anyhow::Result<bool> {
         c.shm_detach(seg)?;
     }
     Ok(here)
+}
+
+/// Whether an error is that the display did not take memory.
+pub fn is_refusal(error: &X11Error) -> bool {
+    error.extension_name.as_deref() == Some(shm::X11_EXTENSION_NAME)
+        && error.minor_opcode == u16::from(shm::ATTACH_FD_REQUEST)
 }
 
 #[derive(Debug)]
@@ -116,13 +127,24 @@ impl Sheets {
 
     fn add(&mut self, size: Size) -> anyhow::Result<usize> {
         let memory = Memory::new(size)?;
-        let seg = self.news.shares.then(|| self.connection.generate_id()).transpose()?;
+        let shares = self.news.told().shares;
+        let seg = shares.then(|| self.connection.generate_id()).transpose()?;
         if let Some(seg) = seg {
             let file = memory.file().try_clone_to_owned()?;
             self.connection.shm_attach_fd(seg, file, true)?;
         }
         self.sheets.push(Sheet { memory, seg, shown: Shown::default() });
         Ok(self.sheets.len() - 1)
+    }
+
+    /// Does without memory where the display does not take it; whether there was some.
+    fn leave_refused(&mut self) -> bool {
+        if self.news.told().shares {
+            return false;
+        }
+        let refused: Vec<Sheet> = self.sheets.extract_if(.., |sheet| sheet.seg.is_some()).collect();
+        refused.iter().for_each(|sheet| Self::forget(&self.connection, &self.news, sheet));
+        !refused.is_empty()
     }
 
     fn forget(connection: &XCBConnection, news: &News, sheet: &Sheet) {
@@ -136,6 +158,7 @@ impl Sheets {
 
 impl Display for Sheets {
     fn sheet(&mut self, size: Size) -> anyhow::Result<Option<cpu::Sheet<'_>>> {
+        self.leave_refused();
         let told = self.news.told();
         let free = |sheet: &Sheet| sheet.seg.is_none_or(|seg| !told.read.contains(&seg));
         let at = self.sheets.iter().position(free);
@@ -205,7 +228,8 @@ impl Display for Sheets {
     }
 
     fn forgot(&mut self) -> bool {
-        self.news.told().forgot.remove(&self.to.drawable)
+        let refused = self.leave_refused();
+        self.news.told().forgot.remove(&self.to.drawable) || refused
     }
 }
 
