@@ -12,6 +12,7 @@ use inlay_protocol::limits;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
+use x11rb::x11_utils::X11Error;
 
 use super::keyboard::{self, Keyboard};
 use super::{HostEvent, Kind, Seen, X11, drag, hints, monitors, pointer, sheets, window};
@@ -198,14 +199,7 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
             // Where the display's scale is.
             late.outputs |= e.atom == u32::from(xproto::AtomEnum::RESOURCE_MANAGER);
         }
-        Event::Error(e) if sheets::is_refusal(&e) => {
-            tracing::warn!(
-                "the display takes no memory for windows any more ({:?}): pixels are sent",
-                e.error_kind
-            );
-            x11.pictures.refused();
-            out.extend(x11.windows.keys().map(|id| HostEvent::Exposed { window: *id }));
-        }
+        Event::Error(e) if sheets::is_refusal(&e) => refused(x11, &e, out),
         Event::Error(e) => tracing::debug!("X error: {e:?}"),
         other => {
             if let Event::XinputButtonPress(e) = &other {
@@ -228,6 +222,16 @@ fn focus_counts(detail: NotifyDetail) -> bool {
         detail,
         NotifyDetail::INFERIOR | NotifyDetail::POINTER | NotifyDetail::POINTER_ROOT | NotifyDetail::NONE
     )
+}
+
+/// The display did not take memory for a window, and does not show what was drawn there.
+fn refused(x11: &X11, error: &X11Error, out: &mut Vec<HostEvent>) {
+    tracing::warn!(
+        "the display takes no memory for windows any more ({:?}): pixels are sent",
+        error.error_kind
+    );
+    x11.pictures.refused();
+    out.extend(x11.windows.keys().map(|id| HostEvent::Exposed { window: *id }));
 }
 
 fn message(x11: &mut X11, event: xproto::ClientMessageEvent, out: &mut Vec<HostEvent>) {
