@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::scripted::Screen;
@@ -78,6 +79,38 @@ fn known_pixels_arrive_exactly_and_only_damage_is_copied() {
     eventually("the window's end", || local.windows().is_empty().then_some(()));
 }
 
+/// Compositing managers need not look behind a window through which nothing is seen.
+#[test]
+fn a_window_says_whether_something_is_seen_through_it() {
+    let xvfb = Xvfb::start();
+    let local = Local::start_in(&["sleep", "600"], Screen::X11(&xvfb.display), &[("WGPU_BACKEND", "none")]);
+    let mut opaque = std::process::Command::new(program("inlay-pattern"));
+    opaque.args(["frames", "300x200", "10x10", "1"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let _opaque = local.client(&mut opaque);
+    let _steps = Steps::new(local.client(&mut Steps::command()));
+    let region = |title: &str| xvfb.tool("xprop", &["-id", &xvfb.find(title), "_NET_WM_OPAQUE_REGION"]);
+    eventually("the opaque window's region", || {
+        region("pattern frames").contains("= 0, 0, 300, 200").then_some(())
+    });
+    let transparent = region("pattern steps");
+    assert!(!transparent.contains('='), "{transparent}");
+}
+
+/// Has another window over all of a display for a moment: what was below is forgotten.
+fn cover_all(display: &str) {
+    use x11rb::connection::Connection as _;
+    use x11rb::protocol::xproto::{ConnectionExt as _, CreateWindowAux, WindowClass};
+
+    let (x, screen) = x11rb::connect(Some(display)).unwrap();
+    let (root, window) = (x.setup().roots[screen].root, x.generate_id().unwrap());
+    let aux = CreateWindowAux::new().override_redirect(1).background_pixel(0x00ff_00ff);
+    let class = WindowClass::INPUT_OUTPUT;
+    x.create_window(0, window, root, 0, 0, 1280, 900, 0, class, 0, &aux).unwrap().check().unwrap();
+    x.map_window(window).unwrap().check().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    x.destroy_window(window).unwrap().check().unwrap();
+}
+
 /// A screen, where the window is on it, and the colour behind it.
 type Look = (RgbImage, Rect, [u8; 3]);
 
@@ -88,7 +121,7 @@ fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
     let (xvfb, sway) = (Xvfb::start(), Sway::start_with(&[((1280, 720), 1, 0)], FLOATING));
     // As displays are that are elsewhere.
     let far = Xvfb::start_with(&["-extension", "MIT-SHM"]);
-    for driver in [&[][..], &[("WGPU_BACKEND", "vulkan")]] {
+    for driver in ["none", "vulkan"] {
         // What an X11 desktop without a compositor has behind windows is not seen, whatever their alpha.
         let on = |xvfb: &Xvfb| (xvfb.screen(), xvfb.area(&xvfb.find("pattern steps")), [0; 3]);
         let (x11, elsewhere) = (|| on(&xvfb), || on(&far));
@@ -100,11 +133,11 @@ fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
         let socket = sway.socket();
         let mut desktops: Vec<(Screen<'_>, &dyn Fn() -> Look)> =
             vec![(Screen::X11(&xvfb.display), &x11), (Screen::Wayland(&socket), &wayland)];
-        if driver.is_empty() {
+        if driver == "none" {
             desktops.push((Screen::X11(&far.display), &elsewhere));
         }
         for (screen, look) in desktops {
-            let local = Local::start_in(&["sleep", "600"], screen, driver);
+            let local = Local::start_in(&["sleep", "600"], screen, &[("WGPU_BACKEND", driver)]);
             let mut client = Steps::new(local.client(&mut Steps::command()));
             let mut bytes = pattern::picture(1, WIDTH, HEIGHT);
             let shows = |what: &str, bytes: &[u8]| {
@@ -121,7 +154,7 @@ fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
                     });
                     (pixels && (area.width, area.height) == (WIDTH, HEIGHT)).then_some(())
                 };
-                eventually(&format!("{what} with {driver:?} on the screen"), || ok(look()));
+                eventually(&format!("{what} by {driver} on the screen"), || ok(look()));
             };
             shows("the first picture", &bytes);
             client.step("pixel");
@@ -139,6 +172,10 @@ fn the_screen_shows_what_the_app_drew_whatever_draws_it() {
             let mut bytes = pattern::picture(4, WIDTH, HEIGHT);
             pattern::cover(&mut bytes, WIDTH, [101, 77], &pattern::picture(5, 57, 31), 57);
             shows("another picture", &bytes);
+            if let Screen::X11(display) = screen {
+                cover_all(display);
+                shows("what was covered", &bytes);
+            }
             client.close();
         }
     }

@@ -17,6 +17,7 @@ use inlay_protocol::handshake::{Capabilities, Hello, Refusal, Role, Welcome};
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::memory::{Notice, State, Wish};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::dialogs::Dialogs;
 use super::exchange::Exchange;
@@ -573,6 +574,8 @@ fn accept(listener: &UnixListener) -> anyhow::Result<Option<Connection>> {
         Ok((stream, _)) => Ok(Some(Connection::new(stream.into())?)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
+        // Whoever connects waits until there are descriptors again: windows that are there go on.
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) => Ok(None),
         Err(error) => Err(error).context("accept"),
     }
 }

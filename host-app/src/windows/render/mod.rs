@@ -175,31 +175,30 @@ pub struct Renderer {
 
 impl Renderer {
     /// Opens the graphics device that the system prefers; where there is none but a software one, the processor draws. `WGPU_BACKEND`
-    /// (`vulkan`, `gl`) has the device of such a driver taken, whatever it is.
+    /// (`vulkan`, `gl`) has the device of such a driver taken, whatever it is; `none` has the processor draw.
     ///
     /// # Errors
     /// When `WGPU_BACKEND` names a driver that does not work here.
     pub fn new(display: DisplayHandle) -> anyhow::Result<Self> {
         // An empty one means no driver to wgpu; people who clear it mean the default.
-        let chosen = std::env::var("WGPU_BACKEND").is_ok_and(|value| !value.trim().is_empty());
-        if chosen {
-            return Ok(Self::with(Some(gpu::Device::open(display, wgpu::Backends::from_env())?)));
-        }
-        if !has_graphics() {
-            tracing::info!("drawing with the processor: the system has no graphics device");
-            return Ok(Self::with(None));
-        }
-        Ok(match gpu::Device::open(display, None) {
-            Ok(device) if device.is_software() => {
-                tracing::info!("drawing with the processor: the graphics driver would do no more than that");
-                Self::with(None)
+        let chosen = std::env::var("WGPU_BACKEND").unwrap_or_default();
+        match chosen.trim() {
+            "none" => {
+                tracing::info!("drawing with the processor, as WGPU_BACKEND says");
+                Ok(Self::with(None))
             }
-            Ok(device) => Self::with(Some(device)),
-            Err(error) => {
-                tracing::warn!("drawing with the processor: {error:#}");
-                Self::with(None)
+            "" if !has_graphics() => {
+                tracing::info!("drawing with the processor: the system has no graphics device");
+                Ok(Self::with(None))
             }
-        })
+            "" => {
+                let device = gpu::Device::open(display, None).inspect_err(|error| {
+                    tracing::warn!("drawing with the processor: {error:#}");
+                });
+                Ok(Self::with(device.ok()))
+            }
+            _ => Ok(Self::with(Some(gpu::Device::open(display, wgpu::Backends::from_env())?))),
+        }
     }
 
     fn with(device: Option<gpu::Device>) -> Self {
@@ -229,7 +228,7 @@ impl Renderer {
         let share = Arc::new(Share { bytes, used: self.used.clone() });
         let storage = match &self.device {
             Some(device) => Storage::Device(device.texture(size, drawn)),
-            None => Storage::Memory(Arc::new(cpu::Image::new(size))),
+            None => Storage::Memory(Arc::new(cpu::Image::new(size)?)),
         };
         Some(Texture { storage, size, _share: share })
     }
@@ -314,6 +313,7 @@ impl Renderer {
         if size.is_empty() {
             return Drawn::Yes;
         }
+        let quads = if self.device.is_none() { cpu::affordable(size, quads) } else { quads };
         match (target, &mut self.device) {
             (Target::Swapchain(swapchain), Some(device)) => device.present(swapchain, size, quads),
             (Target::Sheets(sheets), _) => sheets.draw(size, quads),
@@ -346,7 +346,7 @@ impl Renderer {
         anyhow::ensure!(self.may_be(size), "no picture of {width}x{height} pixels can be made");
         match &mut self.device {
             Some(device) => device.picture(size, quads),
-            None => Ok(cpu::picture(size, quads)),
+            None => Ok(cpu::picture(size, cpu::affordable(size, quads))),
         }
     }
 }

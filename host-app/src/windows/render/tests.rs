@@ -4,7 +4,7 @@ use super::*;
 
 /// The processor, and a graphics device (a software one where there is no other).
 fn both() -> [Renderer; 2] {
-    let device = gpu::Device::open(None, None).unwrap();
+    let device = gpu::Device::open(None, Some(wgpu::Backends::VULKAN)).unwrap();
     [Renderer::with(None), Renderer::with(Some(device))]
 }
 
@@ -335,4 +335,48 @@ fn a_change_of_a_few_pixels_damages_no_more_and_none_shows_nothing() {
     shows.lock().unwrap().busy = false;
     assert_eq!(renderer.draw(&mut target, size, &[quad(false)]), Drawn::Yes);
     assert_eq!((damaged(), told(|shows| shows.seen[0])), (1, 0x0707_0707));
+}
+
+#[test]
+fn what_is_drawn_into_a_canvas_comes_to_the_window_that_shows_it() {
+    let mut renderer = Renderer::with(None);
+    let (shows, mut window) = screen();
+    let size = Size::new(60, 40);
+    let texture = filled(&mut renderer, size, &[9; 4 * 60 * 40]);
+    let inner = Quad {
+        texture: texture.clone(),
+        to: [0.0, 0.0, 60.0, 40.0],
+        corners: UPRIGHT,
+        opaque: false,
+        filtered: false,
+    };
+    let canvas = Canvas::default();
+    let mut part = Target::Texture(canvas.clone());
+    for round in 1..4 {
+        fill(&mut renderer, &texture, Rect::new(7, 5, 3, 2), &[round; 24]);
+        assert_eq!(renderer.draw(&mut part, size, std::slice::from_ref(&inner)), Drawn::Yes);
+        let quad = Quad { to: [10.0, 10.0, 70.0, 50.0], texture: canvas.texture().unwrap(), ..inner.clone() };
+        assert_eq!(renderer.draw(&mut window, Size::new(80, 60), &[quad]), Drawn::Yes);
+        let shows = shows.lock().unwrap();
+        let at = |x: usize, y: usize| shows.seen[y * 80 + x].to_ne_bytes()[0];
+        assert_eq!([at(0, 0), at(10, 10), at(17, 15), at(19, 16), at(20, 16)], [0, 9, round, round, 9]);
+        assert!(round == 1 || shows.damaged == 6, "{}", shows.damaged);
+    }
+}
+
+#[test]
+fn of_surfaces_without_end_above_each_other_the_uppermost_are_drawn() {
+    let mut renderer = Renderer::with(None);
+    let size = Size::new(100, 100);
+    let texture = filled(&mut renderer, Size::new(2, 1), &[0; 8]);
+    let quad = |to, opaque| Quad { texture: texture.clone(), to, corners: UPRIGHT, opaque, filtered: true };
+    let (all, large) = ([0.0, 0.0, 100.0, 100.0], [-1e9, -1e9, 1e9, 1e9]);
+    let left = |quads: &[Quad]| cpu::affordable(size, quads).len();
+    assert_eq!(left(&vec![quad(all, false); 4000]), 8);
+    assert_eq!(left(&vec![quad(large, false); 4000]), 8);
+    assert_eq!(left(&vec![quad([0.0, 0.0, 10.0, 10.0], false); 700]), 700);
+    assert_eq!(left(&vec![quad([200.0, 0.0, 300.0, 10.0], false); 4000]), 4000, "outside of the window");
+    // What is covered is not drawn.
+    assert_eq!(left(&[quad(all, false), quad(large, true), quad(all, false), quad(all, false)]), 3);
+    assert!(left(&[]) == 0);
 }

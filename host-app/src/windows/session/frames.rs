@@ -203,6 +203,10 @@ impl Session {
                 };
                 let waits = tools.presenter.end_frame(id, ended);
                 window.pace = if waits { Pace::Waits(now) } else { Pace::Free };
+                if ended == Ended::Failed {
+                    // It is drawn with another tick, and its app hears of that one.
+                    continue;
+                }
             }
             window.wants_frame = false;
             self.scene.ticked(&self.scene.tree(id));

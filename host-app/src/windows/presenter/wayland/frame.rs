@@ -33,7 +33,9 @@ impl State {
                 window.surface.set_buffer_scale(side(window.scale / 120));
             }
         }
-        window.callback = Some(window.surface.frame(&self.handle, id));
+        if window.callback.is_none() {
+            window.callback = Some(window.surface.frame(&self.handle, id));
+        }
         Some(window.pixels(size))
     }
 
@@ -55,11 +57,8 @@ impl State {
                 true
             }
             Ended::Unchanged => false,
-            Ended::Failed => {
-                // What was requested goes with the next commit.
-                window.callback = None;
-                false
-            }
+            // What was requested, the callback too, goes with the next commit.
+            Ended::Failed => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Windows that the processor draws: buffers in shared memory (`wl_shm`), of which the compositor has some and this the others.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,8 +43,8 @@ struct Sheet {
 
 impl Sheet {
     fn new(shm: &WlShm, handle: &QueueHandle<State>, size: Size) -> anyhow::Result<Self> {
-        let memory = Memory::new(size)?;
-        let pool = shm.create_pool(memory.file(), i32::try_from(memory.len())?, handle, ());
+        let (memory, file) = Memory::new(size)?;
+        let pool = shm.create_pool(file.as_fd(), i32::try_from(memory.len())?, handle, ());
         Ok(Self { memory, pool, buffer: None, read: Read::default(), shown: Shown::default() })
     }
 
@@ -114,8 +115,8 @@ impl Display for Sheets {
     fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()> {
         let (at, size) = self.current;
         let Some(sheet) = self.sheets.get_mut(at) else { return Ok(()) };
-        sheet.read.set(true);
         self.surface.attach(Some(sheet.buffer(size, &self.handle)?), 0, 0);
+        sheet.read.set(true);
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
         if self.surface.version() >= wl_surface::REQ_DAMAGE_BUFFER_SINCE {
             for rect in damage {

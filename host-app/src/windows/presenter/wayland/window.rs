@@ -108,6 +108,13 @@ impl HostWindow {
         if let Some(held) = self.held {
             held.release();
         }
+        // No request ends it, and for a surface that goes the compositor does not call back: it would stay for ever.
+        if let Some(callback) = self.callback
+            && let Some(backend) = callback.backend().upgrade()
+        {
+            // It fails only for one that has gone already.
+            let _ = backend.destroy_object(&callback.id());
+        }
         if let Some(fractional) = self.fractional {
             fractional.destroy();
         }

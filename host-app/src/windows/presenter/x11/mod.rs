@@ -57,6 +57,7 @@ x11rb::atom_manager! {
         WM_CHANGE_STATE,
         WM_CLIENT_MACHINE,
         _NET_WM_PING,
+        _NET_WM_OPAQUE_REGION,
         _NET_WM_SYNC_REQUEST,
         _NET_WM_SYNC_REQUEST_COUNTER,
         _NET_WM_PID,
@@ -308,7 +309,7 @@ impl X11 {
     ) -> anyhow::Result<Target> {
         let Some(device) = renderer.device() else {
             let (to, news) = ((xid, visual.depth), self.pictures.clone());
-            let sheets = sheets::Sheets::new(&self.connection, to, news)?;
+            let sheets = sheets::Sheets::new(&self.connection, to, news, self.atoms._NET_WM_OPAQUE_REGION)?;
             return Ok(Target::by_processor(Box::new(sheets)));
         };
         let mut handle =

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use inlay_protocol::geometry::{Rect, Size};
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::shm::{self, ConnectionExt as _};
-use x11rb::protocol::xproto::{self, ConnectionExt as _, ImageFormat};
+use x11rb::protocol::xproto::{self, AtomEnum, ConnectionExt as _, ImageFormat, PropMode};
+use x11rb::wrapper::ConnectionExt as _;
 use x11rb::x11_utils::X11Error;
 use x11rb::xcb_ffi::XCBConnection;
 
@@ -69,14 +70,14 @@ fn takes_memory(c: &XCBConnection) -> anyhow::Result<bool> {
     if c.extension_information(shm::X11_EXTENSION_NAME)?.is_none() {
         return Ok(false);
     }
-    let version = c.shm_query_version()?.reply()?;
-    if (version.major_version, version.minor_version) < (1, 2) {
+    let version = c.shm_query_version()?.reply();
+    if version.is_ok_and(|version| (version.major_version, version.minor_version) < (1, 2)) {
         return Ok(false);
     }
-    // A display elsewhere has the extension as well.
-    let memory = Memory::new(Size::new(1, 1))?;
+    // A display elsewhere has the extension as well, and one may refuse all of it.
+    let Ok((_memory, file)) = Memory::new(Size::new(1, 1)) else { return Ok(false) };
     let seg = c.generate_id()?;
-    let here = c.shm_attach_fd(seg, memory.file().try_clone_to_owned()?, true)?.check().is_ok();
+    let here = c.shm_attach_fd(seg, file, true)?.check().is_ok();
     if here {
         c.shm_detach(seg)?;
     }
@@ -106,6 +107,9 @@ pub struct Sheets {
     sheets: Vec<Sheet>,
     /// The one that was asked for last.
     current: (usize, Size),
+    /// EWMH's `_NET_WM_OPAQUE_REGION`, and the size for which compositing managers were told that nothing is seen through it.
+    region: xproto::Atom,
+    opaque: Option<Size>,
 }
 
 impl Sheets {
@@ -117,20 +121,20 @@ impl Sheets {
         connection: &Arc<XCBConnection>,
         (window, depth): (xproto::Window, u8),
         news: News,
+        region: xproto::Atom,
     ) -> anyhow::Result<Self> {
         let gc = connection.generate_id()?;
         connection.create_gc(gc, window, &xproto::CreateGCAux::new())?;
         let to = plain::To { drawable: window, gc, depth };
         let (sheets, current) = (Vec::new(), (0, Size::default()));
-        Ok(Self { connection: connection.clone(), to, news, sheets, current })
+        Ok(Self { connection: connection.clone(), to, news, sheets, current, region, opaque: None })
     }
 
     fn add(&mut self, size: Size) -> anyhow::Result<usize> {
-        let memory = Memory::new(size)?;
+        let (memory, file) = Memory::new(size)?;
         let shares = self.news.told().shares;
         let seg = shares.then(|| self.connection.generate_id()).transpose()?;
         if let Some(seg) = seg {
-            let file = memory.file().try_clone_to_owned()?;
             self.connection.shm_attach_fd(seg, file, true)?;
         }
         self.sheets.push(Sheet { memory, seg, shown: Shown::default() });
@@ -145,6 +149,21 @@ impl Sheets {
         let refused: Vec<Sheet> = self.sheets.extract_if(.., |sheet| sheet.seg.is_some()).collect();
         refused.iter().for_each(|sheet| Self::forget(&self.connection, &self.news, sheet));
         !refused.is_empty()
+    }
+
+    fn say_opaque(&mut self, opaque: Option<Size>) -> anyhow::Result<()> {
+        if self.to.depth != 32 || std::mem::replace(&mut self.opaque, opaque) == opaque {
+            return Ok(());
+        }
+        let (c, window) = (&self.connection, self.to.drawable);
+        match opaque {
+            Some(Size { width, height }) => {
+                let all = [0, 0, width, height];
+                c.change_property32(PropMode::REPLACE, window, self.region, AtomEnum::CARDINAL, &all)?
+            }
+            None => c.delete_property(window, self.region)?,
+        };
+        Ok(())
     }
 
     fn forget(connection: &XCBConnection, news: &News, sheet: &Sheet) {
@@ -178,8 +197,9 @@ impl Display for Sheets {
         Ok(Some(cpu::Sheet { pixels: sheet.memory.pixels(size), shown: &mut sheet.shown }))
     }
 
-    fn show(&mut self, damage: &[Rect], _opaque: bool) -> anyhow::Result<()> {
+    fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()> {
         let (at, size) = self.current;
+        self.say_opaque(opaque.then_some(size))?;
         let Some(sheet) = self.sheets.get_mut(at) else { return Ok(()) };
         let c = &self.connection;
         let Some(seg) = sheet.seg else {

@@ -6,6 +6,7 @@ mod memory;
 mod raster;
 mod shown;
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,9 @@ use shown::{Log, area};
 
 /// The longest side of images and windows, in pixels.
 pub const LARGEST: u32 = 1 << 14;
+
+/// How often all of a picture may be drawn over for one frame: a guest has as many surfaces above each other as it likes.
+const LAYERS: u64 = 8;
 
 /// A texture.
 #[derive(Debug)]
@@ -39,13 +43,13 @@ struct Content {
 }
 
 impl Image {
-    /// One without content, of this size (within [`LARGEST`]).
+    /// One without content, of this size (within [`LARGEST`]); nothing if the system has no memory for it.
     #[must_use]
-    pub fn new(size: Size) -> Self {
+    pub fn new(size: Size) -> Option<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let content =
-            Content { size, pixels: vec![0; area(size)], log: Log::default(), shown: Shown::default() };
-        Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), content: Mutex::new(content) }
+            Content { size, pixels: zeroed(area(size))?, log: Log::default(), shown: Shown::default() };
+        Some(Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), content: Mutex::new(content) })
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -77,6 +81,36 @@ impl Image {
             log.add(rect);
         }
     }
+}
+
+/// So many zeroes, which the system gives as such; nothing if it has not so much memory.
+fn zeroed(count: usize) -> Option<Vec<u32>> {
+    let layout = Layout::array::<u32>(count).ok().filter(|layout| layout.size() > 0)?;
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) }.cast::<u32>();
+    // SAFETY: it was allocated as a vector of so many numbers is, and zeroes are numbers.
+    (!memory.is_null()).then(|| unsafe { Vec::from_raw_parts(memory, count, count) })
+}
+
+/// The uppermost quads of a picture of this size: as many as are seen, and as can be drawn without drawing it over more often than
+/// [`LAYERS`] times.
+#[must_use]
+pub fn affordable(size: Size, quads: &[Quad]) -> &[Quad] {
+    let whole = Rect::of_size(size);
+    let mut left = LAYERS * area(size) as u64;
+    for (at, quad) in quads.iter().enumerate().rev() {
+        let part = raster::bounds(quad.to).intersection(whole);
+        let pixels = part.map_or(0, |part| area(part.size()) as u64);
+        let Some(rest) = left.checked_sub(pixels) else {
+            tracing::debug!("a window has too much above each other: the lowest is left out");
+            return &quads[at + 1..];
+        };
+        left = rest;
+        if quad.opaque && part == Some(whole) {
+            return &quads[at..];
+        }
+    }
+    quads
 }
 
 /// Draws what of a picture is not as quads have it; where that is.
@@ -185,10 +219,13 @@ impl Sheets {
         }
         let Some(sheet) = self.display.sheet(size)? else { return Ok(Drawn::Later) };
         redraw(sheet.pixels, size, sheet.shown, quads);
-        self.shown = sheet.shown.clone();
+        // Until it is shown, nothing is known of what is.
+        self.shown = Shown::default();
+        let shows = sheet.shown.clone();
         let whole = Rect::of_size(size);
         let opaque = quads.iter().any(|quad| quad.opaque && raster::covers(quad, whole));
         self.display.show(&damage, opaque)?;
+        self.shown = shows;
         Ok(Drawn::Yes)
     }
 }

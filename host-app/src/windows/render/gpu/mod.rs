@@ -55,10 +55,10 @@ pub struct Device {
 unsafe impl Send for Device {}
 
 impl Device {
-    /// Opens it, by this kind of driver or, if none is named, by the one that the system prefers.
+    /// Opens it: whatever this kind of driver has or, if none is named, the hardware that the system prefers.
     ///
     /// # Errors
-    /// When no Vulkan or OpenGL driver works.
+    /// When no such driver works.
     pub fn open(display: DisplayHandle, backends: Option<wgpu::Backends>) -> anyhow::Result<Self> {
         let (instance, adapter) = adapter(display, backends)?;
         let limits = adapter.limits();
@@ -197,7 +197,7 @@ impl Device {
     /// Whether it is a software rasteriser.
     #[must_use]
     pub fn is_software(&self) -> bool {
-        self.adapter.get_info().device_type == wgpu::DeviceType::Cpu
+        is_software(&self.adapter)
     }
 
     /// Gives back upload buffers that are kept for reuse.
@@ -325,7 +325,7 @@ impl wgpu::rwh::HasDisplayHandle for Shared {
     }
 }
 
-/// By this kind of driver; else by Vulkan, else by OpenGL: the second is not even loaded where the first works.
+/// By this kind of driver; else the first hardware of Vulkan, else of OpenGL, which is not even loaded where the first has one.
 fn adapter(
     display: DisplayHandle,
     forced: Option<wgpu::Backends>,
@@ -339,11 +339,23 @@ fn adapter(
         let instance = wgpu::Instance::new(descriptor);
         let options = wgpu::RequestAdapterOptions::default();
         match pollster::block_on(instance.request_adapter(&options)) {
-            Ok(adapter) => return Ok((instance, adapter)),
+            Ok(adapter) if forced.is_some() || !is_software(&adapter) => return Ok((instance, adapter)),
+            Ok(adapter) => {
+                tracing::debug!("{backends:?}: {} does what the processor does", adapter.get_info().name)
+            }
             Err(error) => tracing::debug!("{backends:?}: {error}"),
         }
     }
-    anyhow::bail!("no Vulkan or OpenGL driver works here (Debian: install mesa-vulkan-drivers)")
+    if forced.is_some() {
+        anyhow::bail!(
+            "no driver of the kind that WGPU_BACKEND names works here (Debian: install mesa-vulkan-drivers)"
+        );
+    }
+    anyhow::bail!("no Vulkan or OpenGL driver for hardware works here (Debian: install mesa-vulkan-drivers)")
+}
+
+fn is_software(adapter: &wgpu::Adapter) -> bool {
+    adapter.get_info().device_type == wgpu::DeviceType::Cpu
 }
 
 fn extent(size: Size) -> wgpu::Extent3d {
