@@ -130,6 +130,12 @@ pub trait Device: Send {
         None
     }
 
+    /// Whether the driver of a queue often waits for one answer before it asks the next: then it is worth a moment of looking for that,
+    /// where waking up costs more than the work.
+    fn is_waited_for(&self) -> bool {
+        false
+    }
+
     /// Does all work that `wake` allows, without blocking, and returns the queues that got used buffers.
     ///
     /// # Errors

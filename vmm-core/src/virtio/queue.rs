@@ -3,6 +3,8 @@
 //! Wraps `virtio_queue::Queue` with what a transport knows (whether the ring runs) and with a budget, so that a driver
 //! that refills a ring for ever cannot keep a device from its other work.
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestAddress;
 
@@ -148,13 +150,19 @@ impl VirtQueue {
     }
 
     /// Asks the driver not to kick.
-    pub(super) fn disable_notification(&mut self, mem: &Mem) -> Result<(), DeviceError> {
+    pub(crate) fn disable_notification(&mut self, mem: &Mem) -> Result<(), DeviceError> {
         self.queue.disable_notification(mem).map_err(ring_error(self.index))
     }
 
     /// Asks the driver to kick again; true when chains are waiting already.
-    pub(super) fn enable_notification(&mut self, mem: &Mem) -> Result<bool, DeviceError> {
+    pub(crate) fn enable_notification(&mut self, mem: &Mem) -> Result<bool, DeviceError> {
         self.queue.enable_notification(mem).map_err(ring_error(self.index))
+    }
+
+    /// Whether the driver has put a chain there that was not taken.
+    pub(crate) fn has_next(&self, mem: &Mem) -> Result<bool, DeviceError> {
+        let newest = self.queue.avail_idx(mem, Ordering::Acquire).map_err(ring_error(self.index))?;
+        Ok(newest.0 != self.queue.next_avail())
     }
 
     /// Whether the driver wants to hear of the used buffers.

@@ -79,6 +79,10 @@ impl<S: Server> Device for Fs<S> {
         self.config.clone()
     }
 
+    fn is_waited_for(&self) -> bool {
+        true
+    }
+
     fn process(&mut self, wake: Wake, mem: &Mem, queues: &mut [VirtQueue]) -> Result<QueueSet, DeviceError> {
         let mut used = QueueSet::EMPTY;
         let Wake::Queue(index) = wake else { return Ok(used) };

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -23,7 +24,10 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut
 use virtio_queue::QueueT;
 
 use super::memory::{MemoryObserver, MemoryTable};
-use crate::virtio::{Device, QueueError, QueueSet, VirtQueue, Wake, drive, features};
+use crate::virtio::{Device, DeviceError, QueueError, QueueSet, VirtQueue, Wake, drive, features};
+
+/// How long a queue is looked at for its next chain.
+const LOOK: Duration = Duration::from_micros(250);
 
 const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
@@ -48,6 +52,10 @@ pub(super) struct Backend {
     accepted: u64,
     /// Queues with work left from the last turn.
     pending: QueueSet,
+    /// The queue that was worked on last, until when that took, and whether its driver asks so fast that it is looked at for a while.
+    newest: Option<usize>,
+    ended: Instant,
+    looks: bool,
     /// The device gave up; only a reset brings it back.
     failed: bool,
     /// QEMU's display channel for a GPU: held, because QEMU expects a peer, and unused, because no scanout is ever on.
@@ -74,6 +82,9 @@ impl Backend {
             vrings,
             accepted: 0,
             pending: QueueSet::EMPTY,
+            newest: None,
+            ended: Instant::now(),
+            looks: false,
             failed: false,
             _display: None,
         })
@@ -105,7 +116,45 @@ impl Backend {
         let Some(kick) = self.vrings.get(index).and_then(|v| v.kick.clone()) else { return };
         // The count does not matter, and a kick of a descriptor that was replaced meanwhile reads as nothing.
         let _ = rustix::io::read(&*kick, &mut [0; 8]);
+        self.looks |= self.device.is_waited_for() && self.ended.elapsed() < LOOK;
+        self.newest = Some(index);
         self.work(Wake::Queue(index));
+    }
+
+    /// Looks for the next chain of the queue that was worked on last, for a moment, where the driver seems to put one after the other: to
+    /// sleep and to be woken takes longer than most requests do.
+    pub fn look_on(&mut self) {
+        let Some(index) = self.newest.filter(|_| !self.failed) else { return };
+        if self.looks && self.pending.is_empty() {
+            match self.look(index) {
+                Ok(true) => self.pending.insert(index),
+                Ok(false) => self.looks = false,
+                // The next that is taken from it meets the same error, and says so.
+                Err(_) => (self.looks, self.newest) = (false, None),
+            }
+        }
+        if self.pending.is_empty() {
+            self.newest = None;
+        }
+        self.ended = Instant::now();
+    }
+
+    /// Whether there is a chain within a moment; its driver does not kick then.
+    fn look(&mut self, index: usize) -> std::result::Result<bool, DeviceError> {
+        let (Some(table), Some(queue)) = (&self.memory, self.queues.get_mut(index)) else { return Ok(false) };
+        if !queue.is_active() {
+            return Ok(false);
+        }
+        queue.disable_notification(&table.mem)?;
+        let end = Instant::now() + LOOK;
+        while Instant::now() < end {
+            if queue.has_next(&table.mem)? {
+                return Ok(true);
+            }
+            // Whoever else is to run here goes first: the guest, perhaps.
+            std::thread::yield_now();
+        }
+        queue.enable_notification(&table.mem)
     }
 
     /// Lets the device do what was left over.

@@ -261,7 +261,9 @@ impl Worker {
                     Token::Kick(queue) => lock(&self.backend).kicked(queue),
                 }
             }
-            lock(&self.backend).work_pending();
+            let mut backend = lock(&self.backend);
+            backend.work_pending();
+            backend.look_on();
         }
     }
 
