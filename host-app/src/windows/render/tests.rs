@@ -1,3 +1,5 @@
+//! Both renderers draw the same, and the processor draws no more than what changed.
+
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers of tests")]
 
 use super::*;
