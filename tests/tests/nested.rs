@@ -23,6 +23,7 @@ fn apps_pixels_processors_network_and_pause_on_our_engine() {
     machine.start();
     assert_eq!(machine.listed()["engine"], "kvm");
     assert_eq!(machine.guest("nproc").trim(), "2");
+    assert_eq!(machine.guest("cat /sys/devices/system/cpu/cpu*/topology/physical_package_id"), "0\n0\n");
     // Free pages are reported (VIRTIO_BALLOON_F_REPORTING, 5): memory that the guest frees goes back to the host.
     let features = within(BOOT, "the balloon's driver", || {
         let text = machine.guest("cat /sys/bus/virtio/drivers/virtio_balloon/virtio*/features || true");

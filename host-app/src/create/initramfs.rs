@@ -11,7 +11,7 @@ use std::process::Command;
 
 use super::cpio::Archive;
 use super::elf::Elf;
-use super::{Base, CreateError, write_whole};
+use super::{CreateError, sources, write_whole};
 
 /// What the init script calls of busybox.
 const APPLETS: [&str; 15] = [
@@ -141,24 +141,33 @@ pub(super) fn base_cpio(parts: &Path, out: &Path) -> Result<(), CreateError> {
     fs::write(out, bytes).map_err(at_out())
 }
 
-/// Writes the host's half: init script, units, and the agent with what it is linked with. It costs a few milliseconds, so
-/// that it is made anew at every start and cannot be stale.
+/// Writes the host's half: init script, units, and the agent with what it is linked with.
 ///
 /// # Errors
 /// The agent is no dynamically linked x86-64 program, or files cannot be used.
 pub fn agent_cpio(agent: &Path, out: &Path) -> Result<(), CreateError> {
-    write_whole(out, &agent_archive(agent)?).map_err(CreateError::io(out))
+    write_whole(out, &agent_archive(agent, &agent_files(agent)?)?).map_err(CreateError::io(out))
 }
 
-/// Writes what a machine boots: the base's half and the host's half.
+/// Writes what a machine boots: the base's half and the host's half. Does nothing where `out` was made of the same files as
+/// they are now: reading all of them is a good part of what a start costs on this side.
 ///
 /// # Errors
 /// As [`agent_cpio`].
-pub fn initrd(base: &Base, agent: &Path, out: &Path) -> Result<(), CreateError> {
+pub fn initrd(base: &Path, agent: &Path, out: &Path) -> Result<(), CreateError> {
+    let program = std::env::current_exe().map_err(CreateError::io(Path::new("/proc/self/exe")))?;
+    let sources = [base, agent, &program];
+    if sources::are_unchanged(out, &sources) {
+        return Ok(());
+    }
+    let mut list = sources.map(sources::line).concat();
     // The base's half goes first, as its folders must be there and its files may be replaced.
-    let mut whole = fs::read(base.initramfs()).map_err(CreateError::io(&base.initramfs()))?;
-    whole.extend(agent_archive(agent)?);
-    write_whole(out, &whole).map_err(CreateError::io(out))
+    let mut whole = fs::read(base).map_err(CreateError::io(base))?;
+    let files = agent_files(agent)?;
+    whole.extend(agent_archive(agent, &files)?);
+    write_whole(out, &whole).map_err(CreateError::io(out))?;
+    list.extend(files.iter().filter_map(|file| file.from.as_deref()).map(sources::line));
+    sources::keep(out, &list)
 }
 
 /// Makes the folder that an imported guest reads its agent from, anew.
@@ -196,10 +205,9 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn agent_archive(agent: &Path) -> Result<Vec<u8>, CreateError> {
-    let programs = agent_files(agent)?;
+fn agent_archive(agent: &Path, programs: &[AgentFile]) -> Result<Vec<u8>, CreateError> {
     let mut archive = Archive::new(Vec::new());
-    add_agent(&mut archive, &programs).and_then(|()| archive.finish()).map_err(CreateError::io(agent))
+    add_agent(&mut archive, programs).and_then(|()| archive.finish()).map_err(CreateError::io(agent))
 }
 
 /// A file of the agent's folder.
@@ -207,6 +215,8 @@ struct AgentFile {
     path: String,
     mode: u32,
     content: Vec<u8>,
+    /// Of a library: where it is on this host.
+    from: Option<PathBuf>,
 }
 
 /// The agent with what it is linked with, and what it calls.
@@ -230,7 +240,7 @@ fn with_libraries(agent: &Path) -> Result<Vec<AgentFile>, AgentError> {
     let elf = Elf::parse(&program).ok_or(AgentError::Bad)?;
     let interpreter = elf.interpreter().ok_or(AgentError::Bad)?;
     let libraries = libraries(Path::new(interpreter), agent)?;
-    let file = |path: String, mode, content| AgentFile { path, mode, content };
+    let file = |path: String, mode, content| AgentFile { path, mode, content, from: None };
     let mut files = vec![file("inlay-agent".into(), 0o755, elf.stripped())];
     for (name, text) in
         [("poweroff", POWEROFF), ("zone", ZONE), ("set-zone", SET_ZONE), ("open-link", OPEN_LINK)]
@@ -241,7 +251,8 @@ fn with_libraries(agent: &Path) -> Result<Vec<AgentFile>, AgentError> {
         files.push(file(format!("share/{name}"), 0o644, text.into()));
     }
     for (name, path) in &libraries {
-        files.push(file(format!("lib/{name}"), 0o755, read(path)?));
+        let library = file(format!("lib/{name}"), 0o755, read(path)?);
+        files.push(AgentFile { from: Some(path.clone()), ..library });
     }
     Ok(files)
 }
@@ -377,6 +388,41 @@ mod tests {
         ] {
             assert!(texts.contains(line) && begin.contains(line.trim().split('+').next().unwrap()), "{line}");
         }
+    }
+
+    #[test]
+    fn an_initrd_is_made_anew_only_when_something_of_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let base = path("base");
+        fs::write(&base, "base").unwrap();
+        fs::copy(std::env::current_exe().unwrap(), path("agent")).unwrap();
+        let (agent, out) = (path("agent"), path("initrd"));
+        let make = || {
+            initrd(&base, &agent, &out).unwrap();
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(&out).unwrap())
+        };
+        let first = make();
+        assert_eq!(make(), first);
+        // Of the same length, in place.
+        fs::write(&base, "more").unwrap();
+        let second = make();
+        assert_ne!(second, first);
+        assert!(fs::read(&out).unwrap().starts_with(b"more"));
+        let whole = fs::read(&out).unwrap();
+        fs::write(&out, &whole[..whole.len() / 2]).unwrap();
+        assert_ne!(make(), second);
+        assert_eq!(fs::read(&out).unwrap(), whole);
+        let third = make();
+        fs::copy(std::env::current_exe().unwrap(), &agent).unwrap();
+        assert_ne!(make(), third);
+        fs::remove_file(&out).unwrap();
+        make();
+        fs::write(out.with_extension("sources"), "no list").unwrap();
+        make();
+        assert_eq!(fs::read(&out).unwrap(), whole);
+        fs::remove_file(&agent).unwrap();
+        assert!(initrd(&base, &agent, &out).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!                                                         vmlinux      unpacked kernel
 //!                                                         initramfs.cpio  modules, busybox, e2fsck
 //! .bases/ID/root.ext4 <--overlay-- NAME/disk.qcow2        NAME/home.raw   a disk of its own, survives a reset
-//! start: initramfs.cpio + (init, agent, units of this build) = the initrd that the guest boots
+//! start: initramfs.cpio + (init, agent, units of this build) = the initrd that the guest boots, kept while these stay as they are
 //!
 //! somebody's disk --inlay import--> NAME/disk.qcow2 or disk.raw, with its own boot loader
 //! ```
@@ -25,6 +25,7 @@ mod loader;
 mod machines;
 mod mirror;
 mod progress;
+mod sources;
 mod tool;
 
 use std::fs::{self, File};

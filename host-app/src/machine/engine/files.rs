@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use inlay_vmm_core::transport::vhost_user::{FrontEnd, FrontEndConfig};
@@ -24,12 +24,42 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct FileServer(Child, OwnedFd);
 
+/// One that was started and has not said yet that it serves.
+#[derive(Debug)]
+pub struct Starting {
+    server: FileServer,
+    said: ChildStdout,
+}
+
+impl Starting {
+    /// Waits for it, and tells what the user should know of it.
+    ///
+    /// # Errors
+    /// It does not serve: in words for the user.
+    pub fn ready(self) -> Result<(FileServer, Option<String>), String> {
+        let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+        match poll(&mut [PollFd::new(&self.said, PollFlags::IN)], Some(&patience)) {
+            Ok(0) => return Err("it is not ready in time".to_owned()),
+            Err(error) => return Err(error.to_string()),
+            Ok(_) => {}
+        }
+        let mut line = String::new();
+        BufReader::new(self.said).read_line(&mut line).map_err(|error| error.to_string())?;
+        let line = line.trim_end();
+        if let Some(note) = line.strip_prefix(LISTENING.trim_end()) {
+            let note = note.trim();
+            return Ok((self.server, (!note.is_empty()).then(|| note.to_owned())));
+        }
+        Err(line.strip_prefix(ERROR).unwrap_or("it ended at once").to_owned())
+    }
+}
+
 impl FileServer {
-    /// Starts it, and tells what the user should know of it. Must be called on the main thread: it dies with the calling thread.
+    /// Starts it. Must be called on the main thread: it dies with the calling thread.
     ///
     /// # Errors
     /// It cannot be started: in words for the user.
-    pub fn start(name: &MachineName, serves: Serves, log: &Path) -> Result<(Self, Option<String>), String> {
+    pub fn start(name: &MachineName, serves: Serves, log: &Path) -> Result<Starting, String> {
         let failed = |error: std::io::Error| error.to_string();
         let program = process::own_binary().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
@@ -41,24 +71,9 @@ impl FileServer {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let command = process::outlive_session(process::in_own_session(&mut command));
         let mut child = process::die_with_this_thread(command).spawn().map_err(failed)?;
-        let line = child.stdout.take().map(|out| {
-            let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-            let mut line = String::new();
-            match poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&patience)) {
-                Ok(0) => Err("it is not ready in time".to_owned()),
-                Err(error) => Err(error.to_string()),
-                Ok(_) => BufReader::new(out).read_line(&mut line).map(|_| line).map_err(failed),
-            }
-        });
+        let said = child.stdout.take().ok_or("it has no output")?;
         let pidfd = process::pidfd(&child).map_err(failed)?;
-        let server = Self(child, pidfd);
-        let line = line.unwrap_or_else(|| Err("it has no output".into()))?;
-        let line = line.trim_end();
-        if let Some(note) = line.strip_prefix(LISTENING.trim_end()) {
-            let note = note.trim();
-            return Ok((server, (!note.is_empty()).then(|| note.to_owned())));
-        }
-        Err(line.strip_prefix(ERROR).unwrap_or("it ended at once").to_owned())
+        Ok(Starting { server: Self(child, pidfd), said })
     }
 
     /// Becomes readable when it ends.

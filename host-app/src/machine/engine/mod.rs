@@ -14,7 +14,7 @@ use inlay_vmm_core::engine::Exit;
 use inlay_vmm_core::engine::kvm::probe;
 use inlay_vmm_core::virtio::Device;
 
-use self::files::FileServer;
+use self::files::{FileServer, Starting};
 use super::guest::{Ended, Guest};
 use super::memory::Observer;
 use super::sandbox::Sandbox;
@@ -75,23 +75,26 @@ pub fn start(
         return Err(MachineError::Imported(name.clone()));
     }
     let paths = folders.machine(name);
-    let (files, file_note) = match FileServer::start(name, Serves::Shares, &paths.data().join("files.log")) {
+    let files = FileServer::start(name, Serves::Shares, &paths.data().join("files.log"));
+    let (agent, agent_note) = if imported { agent(&paths)? } else { (None, None) };
+    let base = match &boot {
+        Boot::Own(files) => files.base.root().parent().map(Path::to_path_buf),
+        Boot::Imported(_) => None,
+    };
+    let initrd = paths.data().join("initrd");
+    if let Boot::Own(own) = &boot {
+        create::initrd(&own.base.initramfs(), &process::agent_binary()?, &initrd)?;
+    }
+    let (files, file_note) = match files.and_then(Starting::ready) {
         Ok((files, note)) => (Some(files), note),
         Err(why) => {
             tracing::warn!("the guest has no shared folders: {why}");
             (None, Some(format!("the guest has no shared folders: {why}")))
         }
     };
-    let (agent, agent_note) = if imported { agent(&paths)? } else { (None, None) };
-    let base = match &boot {
-        Boot::Own(files) => files.base.root().parent().map(Path::to_path_buf),
-        Boot::Imported(_) => None,
-    };
     let boot = match boot {
         Boot::Own(mut own) => {
             own.command_line.push_str(&more_words(&config, screen, files.is_some()));
-            let initrd = paths.data().join("initrd");
-            create::initrd(&own.base, &process::agent_binary()?, &initrd)?;
             Boots::Own { files: own, initrd }
         }
         Boot::Imported(files) => Boots::Imported(files),
@@ -148,7 +151,8 @@ type Served = (Option<FileServer>, Option<String>);
 /// Lays ready what an imported guest gets of us, of this build, and serves it. Where that cannot be done the guest runs without.
 fn agent(paths: &MachinePaths) -> Result<Served, MachineError> {
     create::agent_folder(&process::agent_binary()?, &paths.agent_folder())?;
-    Ok(match FileServer::start(paths.name(), Serves::Agent, &paths.data().join("agent.log")) {
+    let server = FileServer::start(paths.name(), Serves::Agent, &paths.data().join("agent.log"));
+    Ok(match server.and_then(Starting::ready) {
         Ok((server, note)) => (Some(server), note),
         Err(why) => {
             let note = format!("the guest gets no agent of this host: {why}");

@@ -107,6 +107,8 @@ pub(super) struct State {
     paused: bool,
     /// Of a device whose queues another process serves.
     elsewhere: Option<Elsewhere>,
+    /// The BAR whose doorbells the engine watches.
+    heard: Option<u64>,
 }
 
 /// How far a device in another process is.
@@ -190,6 +192,7 @@ impl VirtioPci {
             pending: QueueSet::EMPTY,
             paused: false,
             elsewhere,
+            heard: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -214,7 +217,8 @@ impl VirtioPci {
         let mut state = self.shared.lock();
         state.recall();
         state.reset();
-        self.shared.leave_bar(&state);
+        self.shared.bar.store(u64::MAX, Ordering::Release);
+        self.shared.watch_doorbells(&mut state);
         state.device.take()
     }
 
@@ -298,8 +302,12 @@ impl VirtioPci {
         match at {
             COMMON..COMMON_SIZE => {
                 state.write_common(at, data);
+                self.shared.watch_doorbells(&mut state);
                 drop(state);
-                self.shared.poke();
+                // Which feature or queue is meant, and where a queue is, is nothing to the device yet.
+                if !matches!(at, 0x00..0x10 | 0x16..0x1a | 0x20..0x38) {
+                    self.shared.poke();
+                }
             }
             DEVICE..DOORBELLS => {
                 if let Some(device) = &mut state.device {
@@ -335,32 +343,31 @@ impl Shared {
 
     /// Follows the BAR to where the guest put it.
     fn move_bar(&self, state: &mut State) {
-        let new = state.space.bar().unwrap_or(u64::MAX);
-        if new == self.bar.load(Ordering::Acquire) {
+        self.bar.store(state.space.bar().unwrap_or(u64::MAX), Ordering::Release);
+        self.watch_doorbells(state);
+    }
+
+    /// Has the engine watch the doorbells while a driver uses them, where they are. Each costs a call that waits for all
+    /// processors, and a guest that looks for its devices switches their registers off and on many times.
+    fn watch_doorbells(&self, state: &mut State) {
+        let bar = Some(self.bar.load(Ordering::Acquire)).filter(|at| *at != u64::MAX);
+        let wanted = bar.filter(|_| state.status & status::DRIVER_OK != 0);
+        if wanted == state.heard {
             return;
         }
-        self.leave_bar(state);
-        self.bar.store(new, Ordering::Release);
-        if new == u64::MAX {
-            return;
+        let doorbells = |bar: u64| {
+            let addresses = (0..).map(move |queue| bar + DOORBELLS + DOORBELL_STEP * queue);
+            addresses.zip(&self.kicks)
+        };
+        for (address, kick) in state.heard.into_iter().flat_map(doorbells) {
+            state.platform.forget_doorbell(address, kick.as_fd());
         }
-        for (queue, kick) in self.kicks.iter().enumerate() {
-            let address = new + DOORBELLS + DOORBELL_STEP * queue as u64;
+        for (address, kick) in wanted.into_iter().flat_map(doorbells) {
             if let Err(error) = state.platform.watch_doorbell(address, kick.as_fd()) {
                 tracing::debug!(%error, "a doorbell is heard the long way");
             }
         }
-    }
-
-    fn leave_bar(&self, state: &State) {
-        let old = self.bar.swap(u64::MAX, Ordering::AcqRel);
-        if old == u64::MAX {
-            return;
-        }
-        for (queue, kick) in self.kicks.iter().enumerate() {
-            let address = old + DOORBELLS + DOORBELL_STEP * queue as u64;
-            state.platform.forget_doorbell(address, kick.as_fd());
-        }
+        state.heard = wanted;
     }
 }
 
@@ -686,6 +693,7 @@ impl State {
             self.fail();
             self.recall();
         }
+        shared.watch_doorbells(self);
     }
 
     fn lend(&mut self, shared: &Shared) -> std::io::Result<()> {
@@ -789,5 +797,95 @@ impl State {
                 self.fail();
             }
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+    use super::super::Message;
+    use super::*;
+    use crate::devices::rng::Rng;
+    use crate::transport::tests::shared_ram;
+
+    const PLACE: u64 = 0xe000_0000;
+    const COMMAND: usize = 4;
+    const STATUS: u64 = 0x14;
+
+    /// Watches doorbells, and counts how often it was asked for anything.
+    #[derive(Debug, Default)]
+    pub struct Watcher(Mutex<(BTreeMap<u64, i32>, u32)>);
+
+    impl Watcher {
+        fn watched(&self) -> Vec<u64> {
+            self.0.lock().unwrap().0.keys().copied().collect()
+        }
+    }
+
+    impl Platform for Watcher {
+        fn set_message(&self, _: u16, _: Message) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn connect(&self, _: u16, _: bool) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn line(&self, _: u16) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn watch_doorbell(&self, address: u64, kick: BorrowedFd<'_>) -> std::io::Result<()> {
+            let mut watched = self.0.lock().unwrap();
+            watched.1 += 1;
+            assert_eq!(watched.0.insert(address, kick.as_raw_fd()), None, "watched already");
+            Ok(())
+        }
+
+        fn forget_doorbell(&self, address: u64, kick: BorrowedFd<'_>) {
+            let mut watched = self.0.lock().unwrap();
+            watched.1 += 1;
+            assert_eq!(watched.0.remove(&address), Some(kick.as_raw_fd()), "watched before");
+        }
+    }
+
+    #[test]
+    fn doorbells_are_watched_while_a_driver_uses_them() {
+        let watcher = Arc::new(Watcher::default());
+        let function = VirtioPci::new(Box::new(Rng), shared_ram(), PLACE, watcher.clone()).unwrap();
+        let decode = |on: u8| function.write_config(COMMAND, &[on << 1, 0]);
+        let set = |value: u8| function.write_bar(STATUS, &[value]);
+        for _ in 0..10 {
+            decode(0);
+            decode(1);
+        }
+        assert_eq!(*watcher.0.lock().unwrap(), (BTreeMap::new(), 0), "no driver is there yet");
+        // They are heard all the same.
+        function.write_bar(DOORBELLS, &0_u32.to_le_bytes());
+
+        set(3);
+        function.write_bar(0x08, &1_u32.to_le_bytes());
+        function.write_bar(0x0c, &1_u32.to_le_bytes());
+        set(11);
+        set(15);
+        assert_eq!(watcher.watched(), [PLACE + DOORBELLS]);
+        set(15);
+        decode(0);
+        assert_eq!(watcher.watched(), [0_u64; 0]);
+        assert_eq!(function.bar(), None);
+        function.write_config(0x10, &0xe100_0000_u64.to_le_bytes());
+        decode(1);
+        assert_eq!(watcher.watched(), [0xe100_0000 + DOORBELLS]);
+        set(0);
+        assert_eq!(watcher.watched(), [0_u64; 0]);
+
+        set(3);
+        set(7);
+        assert_eq!(watcher.watched().len(), 1);
+        assert!(function.take_apart().is_some());
+        assert_eq!(watcher.watched(), [0_u64; 0]);
+        assert_eq!(function.bar(), None);
     }
 }

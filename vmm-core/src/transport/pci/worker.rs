@@ -128,36 +128,12 @@ fn update_host(shared: &Shared, epoll: &OwnedFd, watched: &mut bool) -> rustix::
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::BorrowedFd;
     use std::time::Duration;
 
-    use super::super::{Message, Platform, VirtioPci};
+    use super::super::VirtioPci;
+    use super::super::virtio::tests::Watcher;
     use crate::devices::rng::Rng;
     use crate::transport::tests::shared_ram;
-
-    /// A machine without interrupts and doorbells.
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl Platform for Nothing {
-        fn set_message(&self, _: u16, _: Message) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn connect(&self, _: u16, _: bool) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn line(&self, _: u16) -> Option<BorrowedFd<'_>> {
-            None
-        }
-
-        fn watch_doorbell(&self, _: u64, _: BorrowedFd<'_>) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn forget_doorbell(&self, _: u64, _: BorrowedFd<'_>) {}
-    }
 
     #[test]
     fn a_thread_that_was_just_woken_ends_as_well() {
@@ -165,8 +141,12 @@ mod tests {
         std::thread::spawn(move || {
             let mem = shared_ram();
             for _ in 0..2000 {
-                let function =
-                    VirtioPci::new(Box::new(Rng), mem.clone(), 0xe000_0000, std::sync::Arc::new(Nothing));
+                let function = VirtioPci::new(
+                    Box::new(Rng),
+                    mem.clone(),
+                    0xe000_0000,
+                    std::sync::Arc::new(Watcher::default()),
+                );
                 let function = function.unwrap();
                 // It calls the thread; the end calls it again.
                 function.pause(false);
