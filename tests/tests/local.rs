@@ -96,6 +96,48 @@ fn a_window_says_whether_something_is_seen_through_it() {
     assert!(!transparent.contains('='), "{transparent}");
 }
 
+/// Without a compositing manager the round corners of a window have what is behind it, not black, also when one comes and goes.
+#[test]
+fn what_is_transparent_is_cut_off_where_nothing_blends() {
+    use x11rb::connection::Connection as _;
+    use x11rb::protocol::shape::{ConnectionExt as _, SK};
+    use x11rb::protocol::xproto::{ConnectionExt as _, CreateWindowAux, WindowClass};
+
+    let xvfb = Xvfb::start();
+    let dialog = ["zenity", "--info", "--title", "corners", "--text", "round"];
+    let local = Local::start_in(&dialog, Screen::X11(&xvfb.display), &[("WGPU_BACKEND", "none")]);
+    let window: u32 = xvfb.find("corners").parse().unwrap();
+    let (x, screen) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    let outline = || x.shape_get_rectangles(window, SK::BOUNDING).unwrap().reply().unwrap().rectangles;
+    let size = || x.get_geometry(window).unwrap().reply().unwrap();
+    let is_cut = || {
+        let outline = outline();
+        let all = size();
+        let corner = outline.iter().any(|r| (r.x, r.y) == (0, 0));
+        let body = outline.iter().any(|r| r.width == all.width && r.height > all.height / 2);
+        (!corner && body).then_some(())
+    };
+    let is_whole = || {
+        let all = size();
+        let same = |r: &x11rb::protocol::xproto::Rectangle| {
+            (r.x, r.y, r.width, r.height) == (0, 0, all.width, all.height)
+        };
+        matches!(&outline()[..], [one] if same(one)).then_some(())
+    };
+    eventually("an outline without corners", is_cut);
+
+    let name = format!("_NET_WM_CM_S{screen}");
+    let manager = x.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom;
+    let (root, owner) = (x.setup().roots[screen].root, x.generate_id().unwrap());
+    let (class, aux) = (WindowClass::INPUT_ONLY, CreateWindowAux::new());
+    x.create_window(0, owner, root, 0, 0, 1, 1, 0, class, 0, &aux).unwrap().check().unwrap();
+    x.set_selection_owner(owner, manager, x11rb::CURRENT_TIME).unwrap().check().unwrap();
+    eventually("a whole window", is_whole);
+    x.destroy_window(owner).unwrap().check().unwrap();
+    eventually("an outline without corners again", is_cut);
+    drop(local);
+}
+
 /// Has another window over all of a display for a moment: what was below is forgotten.
 fn cover_all(display: &str) {
     use x11rb::connection::Connection as _;

@@ -156,17 +156,19 @@ pub fn agent_cpio(agent: &Path, out: &Path) -> Result<(), CreateError> {
 /// As [`agent_cpio`].
 pub fn initrd(base: &Path, agent: &Path, out: &Path) -> Result<(), CreateError> {
     let program = std::env::current_exe().map_err(CreateError::io(Path::new("/proc/self/exe")))?;
-    let sources = [base, agent, &program];
+    // The last one says which libraries the loader finds, where there is one.
+    let cache = Some(Path::new("/etc/ld.so.cache")).filter(|cache| cache.exists());
+    let sources: Vec<&Path> = [base, agent, &program].into_iter().chain(cache).collect();
     if sources::are_unchanged(out, &sources) {
         return Ok(());
     }
-    let mut list = sources.map(sources::line).concat();
+    let mut list: String = sources.into_iter().map(sources::line).collect();
     // The base's half goes first, as its folders must be there and its files may be replaced.
     let mut whole = fs::read(base).map_err(CreateError::io(base))?;
     let files = agent_files(agent)?;
     whole.extend(agent_archive(agent, &files)?);
     write_whole(out, &whole).map_err(CreateError::io(out))?;
-    list.extend(files.iter().filter_map(|file| file.from.as_deref()).map(sources::line));
+    list.extend(files.iter().filter_map(|file| file.source.as_deref()));
     sources::keep(out, &list)
 }
 
@@ -215,8 +217,8 @@ struct AgentFile {
     path: String,
     mode: u32,
     content: Vec<u8>,
-    /// Of a library: where it is on this host.
-    from: Option<PathBuf>,
+    /// Of a library: its [`sources::line`] on this host.
+    source: Option<String>,
 }
 
 /// The agent with what it is linked with, and what it calls.
@@ -240,7 +242,7 @@ fn with_libraries(agent: &Path) -> Result<Vec<AgentFile>, AgentError> {
     let elf = Elf::parse(&program).ok_or(AgentError::Bad)?;
     let interpreter = elf.interpreter().ok_or(AgentError::Bad)?;
     let libraries = libraries(Path::new(interpreter), agent)?;
-    let file = |path: String, mode, content| AgentFile { path, mode, content, from: None };
+    let file = |path: String, mode, content| AgentFile { path, mode, content, source: None };
     let mut files = vec![file("inlay-agent".into(), 0o755, elf.stripped())];
     for (name, text) in
         [("poweroff", POWEROFF), ("zone", ZONE), ("set-zone", SET_ZONE), ("open-link", OPEN_LINK)]
@@ -251,8 +253,9 @@ fn with_libraries(agent: &Path) -> Result<Vec<AgentFile>, AgentError> {
         files.push(file(format!("share/{name}"), 0o644, text.into()));
     }
     for (name, path) in &libraries {
-        let library = file(format!("lib/{name}"), 0o755, read(path)?);
-        files.push(AgentFile { from: Some(path.clone()), ..library });
+        // As it is before it is read: a newer one is then told from it.
+        let source = Some(sources::line(path));
+        files.push(AgentFile { source, ..file(format!("lib/{name}"), 0o755, read(path)?) });
     }
     Ok(files)
 }
@@ -418,8 +421,9 @@ mod tests {
         assert_ne!(make(), third);
         fs::remove_file(&out).unwrap();
         make();
+        let fourth = make();
         fs::write(out.with_extension("sources"), "no list").unwrap();
-        make();
+        assert_ne!(make(), fourth);
         assert_eq!(fs::read(&out).unwrap(), whole);
         fs::remove_file(&agent).unwrap();
         assert!(initrd(&base, &agent, &out).is_err());

@@ -194,7 +194,7 @@ struct Shows {
     /// What is on it.
     seen: Vec<u32>,
     damaged: usize,
-    opaque: bool,
+    filled: Option<cpu::Filled>,
     kept: usize,
     forgot: bool,
     busy: bool,
@@ -228,7 +228,7 @@ impl cpu::Display for Window {
         Ok(Some(cpu::Sheet { pixels: &mut self.1.pixels, shown: &mut self.1.shown }))
     }
 
-    fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()> {
+    fn show(&mut self, damage: &[Rect], filled: cpu::Filled) -> anyhow::Result<()> {
         let mut shows = self.0.0.lock().unwrap();
         let width = shows.size.width as usize;
         shows.damaged = 0;
@@ -239,7 +239,7 @@ impl cpu::Display for Window {
                 shows.seen[row.clone()].copy_from_slice(&self.1.pixels[row]);
             }
         }
-        shows.opaque = opaque;
+        shows.filled = Some(filled);
         let lent = std::mem::take(&mut self.1);
         shows.sheets.push((lent.pixels, lent.shown));
         Ok(())
@@ -319,17 +319,20 @@ fn a_change_of_a_few_pixels_damages_no_more_and_none_shows_nothing() {
     };
     let told = |what: fn(&Shows) -> u32| what(&shows.lock().unwrap());
     let damaged = || told(|shows| u32::try_from(shows.damaged).unwrap());
-    let opaque = || told(|shows| shows.opaque.into()) == 1;
+    let covers = || shows.lock().unwrap().filled;
     let kept = || told(|shows| u32::try_from(shows.kept).unwrap());
     renderer.draw(&mut target, size, &[quad(true)]);
-    assert_eq!((damaged(), opaque()), (8000, true));
+    assert_eq!((damaged(), covers()), (8000, Some(cpu::Filled::Opaque)));
     fill(&mut renderer, &texture, Rect::new(90, 70, 4, 5), &[1; 80]);
     renderer.draw(&mut target, size, &[quad(true)]);
     assert_eq!((damaged(), kept()), (20, 0));
     renderer.draw(&mut target, size, &[quad(true)]);
     assert_eq!(kept(), 1);
     renderer.draw(&mut target, size, &[quad(false)]);
-    assert_eq!((damaged(), opaque()), (8000, false));
+    assert_eq!((damaged(), covers()), (8000, Some(cpu::Filled::All)));
+    renderer.draw(&mut target, size, &[Quad { to: [0.0, 0.0, 99.0, 80.0], ..quad(true) }]);
+    assert_eq!(covers(), Some(cpu::Filled::Part));
+    renderer.draw(&mut target, size, &[quad(false)]);
     // The display reads all sheets: later, and nothing is lost.
     shows.lock().unwrap().busy = true;
     fill(&mut renderer, &texture, Rect::new(0, 0, 1, 1), &[7; 4]);

@@ -13,7 +13,7 @@ use wayland_client::protocol::wl_surface::{self, WlSurface};
 use wayland_client::{Connection, Dispatch, Proxy as _, QueueHandle};
 
 use super::State;
-use crate::windows::render::cpu::{self, Display, Memory, Shown};
+use crate::windows::render::cpu::{self, Display, Filled, Memory, Shown};
 
 /// Buffers of a window: one on the screen, one that is to come there, one that is drawn.
 const MOST: usize = 3;
@@ -112,7 +112,8 @@ impl Display for Sheets {
         Ok(Some(cpu::Sheet { pixels: sheet.memory.pixels(size), shown: &mut sheet.shown }))
     }
 
-    fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()> {
+    fn show(&mut self, damage: &[Rect], filled: Filled) -> anyhow::Result<()> {
+        let opaque = filled == Filled::Opaque;
         let (at, size) = self.current;
         let Some(sheet) = self.sheets.get_mut(at) else { return Ok(()) };
         self.surface.attach(Some(sheet.buffer(size, &self.handle)?), 0, 0);

@@ -10,12 +10,9 @@ use x11rb::protocol::xproto::{
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::xcb_ffi::XCBConnection;
 
+use super::hints;
+use super::outline::{self, Outline};
 use super::plain;
-
-/// Rectangles of an outline; what has more of them is shown whole.
-const RECTS: usize = 8192;
-/// Pixels of at least this alpha are seen where nothing blends windows.
-const SEEN: u8 = 128;
 
 /// An image that is shown.
 #[derive(Debug)]
@@ -48,19 +45,26 @@ impl Icon {
             None => Self { window: create(c, root)?, hotspot },
         };
         // Without a compositing manager, what is transparent would be black.
-        let manager = c.intern_atom(false, format!("_NET_WM_CM_S{screen}").as_bytes())?.reply()?.atom;
-        let blends = c.get_selection_owner(manager)?.reply()?.owner != x11rb::NONE;
-        let outline = if blends { None } else { outline(size, bytes) };
+        let blends = outline::is_blended(c, outline::manager(c, screen)?)?;
+        let mut seen = Outline::default();
+        if !blends {
+            let pixels: Vec<u32> = bytes
+                .chunks_exact(4)
+                .map(|pixel| u32::from_le_bytes(std::array::from_fn(|byte| pixel[byte])))
+                .collect();
+            seen.look(size, &pixels, &[]);
+        }
         if blends {
             icon.paint(c, size, bytes)?;
         } else {
             icon.paint(c, size, &opaque(bytes))?;
         }
         let kind = shape::SK::BOUNDING;
-        match outline {
+        match seen.rects() {
             None => drop(c.shape_mask(shape::SO::SET, kind, icon.window, 0, 0, x11rb::NONE)?),
             Some(rects) => {
                 let order = ClipOrdering::YX_BANDED;
+                let rects = hints::rectangles(&rects);
                 c.shape_rectangles(shape::SO::SET, kind, order, icon.window, 0, 0, &rects)?;
             }
         }
@@ -133,27 +137,6 @@ fn opaque(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks_exact(4).flat_map(straight).collect()
 }
 
-/// Where an image is seen without blending: runs of pixels, row by row; `None` where there are too many, or nothing is.
-fn outline(size: Size, bytes: &[u8]) -> Option<Vec<xproto::Rectangle>> {
-    let width = usize::try_from(size.width).ok().filter(|width| *width > 0)?;
-    let mut rects = Vec::new();
-    for (y, row) in bytes.chunks_exact(4 * width).enumerate() {
-        let seen: Vec<bool> = row.chunks_exact(4).map(|pixel| pixel[3] >= SEEN).collect();
-        let mut at = 0;
-        for run in seen.chunk_by(|a, b| a == b) {
-            if run[0] {
-                let (x, y) = (i16::try_from(at).ok()?, i16::try_from(y).ok()?);
-                rects.push(xproto::Rectangle { x, y, width: u16::try_from(run.len()).ok()?, height: 1 });
-            }
-            at += run.len();
-        }
-        if rects.len() > RECTS {
-            return None;
-        }
-    }
-    Some(rects).filter(|rects| !rects.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,16 +147,5 @@ mod tests {
             opaque(&[0, 64, 128, 128, 9, 9, 9, 0, 1, 2, 3, 255]),
             [0, 128, 255, 255, 0, 0, 0, 255, 1, 2, 3, 255]
         );
-    }
-
-    #[test]
-    fn an_outline_is_what_is_seen() {
-        let alpha = [0, 255, 200, 0, 127, 128];
-        let bytes: Vec<u8> = alpha.into_iter().flat_map(|a| [0, 0, 0, a]).collect();
-        let rects = outline(Size::new(3, 2), &bytes).unwrap();
-        let plain: Vec<_> = rects.iter().map(|r| (r.x, r.y, r.width, r.height)).collect();
-        assert_eq!(plain, [(1, 0, 2, 1), (2, 1, 1, 1)]);
-        assert!(outline(Size::new(3, 2), &[0; 24]).is_none(), "better a black one than none");
-        assert!(outline(Size::default(), &[]).is_none());
     }
 }

@@ -160,6 +160,13 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
             }
         }
         Event::ShmCompletion(e) => x11.pictures.done(e.shmseg),
+        Event::XfixesSelectionNotify(e) if e.selection == x11.manager => {
+            x11.pictures.blends(e.owner != x11rb::NONE);
+            for (xid, id) in &x11.by_xid {
+                x11.pictures.exposed(*xid);
+                out.push(HostEvent::Exposed { window: *id });
+            }
+        }
         Event::DestroyNotify(e) => {
             // Not by us: then it would be forgotten already.
             if let Some(id) = x11.by_xid.remove(&e.window) {

@@ -193,12 +193,16 @@ pub fn set_shape(x11: &X11, xid: xproto::Window, rects: Option<&[Rect]>) {
         match rects {
             None => x11.sent(c.shape_mask(shape::SO::SET, kind, xid, 0, 0, x11rb::NONE)),
             Some(rects) => {
-                let rects: Vec<xproto::Rectangle> = rects.iter().filter_map(|r| rectangle(*r)).collect();
                 let order = ClipOrdering::UNSORTED;
-                x11.sent(c.shape_rectangles(shape::SO::SET, kind, order, xid, 0, 0, &rects));
+                x11.sent(c.shape_rectangles(shape::SO::SET, kind, order, xid, 0, 0, &rectangles(rects)));
             }
         }
     }
+}
+
+/// Rectangles as X has them.
+pub fn rectangles(rects: &[Rect]) -> Vec<xproto::Rectangle> {
+    rects.iter().filter_map(|rect| rectangle(*rect)).collect()
 }
 
 /// The part of a rectangle that X can express.

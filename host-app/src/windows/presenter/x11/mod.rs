@@ -16,6 +16,7 @@ mod hints;
 mod hold;
 mod keyboard;
 mod monitors;
+mod outline;
 mod place;
 mod plain;
 mod pointer;
@@ -166,6 +167,8 @@ pub struct X11 {
     visual: Option<window::Visual>,
     /// What the display does with windows that the processor draws.
     pictures: sheets::News,
+    /// The selection whose owner blends windows.
+    manager: xproto::Atom,
     windows: HashMap<SurfaceId, HostWindow>,
     by_xid: HashMap<xproto::Window, SurfaceId>,
     /// The monitors, as they were last told.
@@ -243,7 +246,11 @@ impl X11 {
         let cursors = cursor::Cursors::new(&connection, screen)?;
         monitors::watch(&connection, root)?;
         let has_counters = sync::is_there(&connection)?;
-        let pictures = sheets::News::new(&connection)?;
+        let manager = outline::manager(&connection, screen)?;
+        if let Err(error) = outline::watch(&connection, root, manager) {
+            tracing::warn!("a compositing manager that comes later is not noticed: {error:#}");
+        }
+        let pictures = sheets::News::new(&connection, outline::is_blended(&connection, manager)?)?;
         let outputs = monitors::outputs(&connection, root);
         connection.flush()?;
         let selections = selection::Clipboards::connect()
@@ -261,6 +268,7 @@ impl X11 {
             plain,
             visual: None,
             pictures,
+            manager,
             windows: HashMap::new(),
             by_xid: HashMap::new(),
             outputs,
@@ -562,6 +570,7 @@ impl Presenter for X11 {
 
     fn set_shape(&mut self, window: SurfaceId, rects: Option<&[Rect]>) {
         if let Some(window) = self.windows.get(&window) {
+            self.pictures.outlined(window.xid, rects.is_some());
             hints::set_shape(self, window.xid, rects);
         }
     }

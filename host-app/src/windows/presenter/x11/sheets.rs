@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inlay_protocol::geometry::{Rect, Size};
 use x11rb::connection::{Connection as _, RequestConnection as _};
+use x11rb::protocol::shape::{self, ConnectionExt as _};
 use x11rb::protocol::shm::{self, ConnectionExt as _};
-use x11rb::protocol::xproto::{self, AtomEnum, ConnectionExt as _, ImageFormat, PropMode};
+use x11rb::protocol::xproto::{self, AtomEnum, ClipOrdering, ConnectionExt as _, ImageFormat, PropMode};
 use x11rb::wrapper::ConnectionExt as _;
 use x11rb::x11_utils::X11Error;
 use x11rb::xcb_ffi::XCBConnection;
 
+use super::hints;
+use super::outline::Outline;
 use super::plain;
-use crate::windows::render::cpu::{self, Display, Memory, Shown};
+use crate::windows::render::cpu::{self, Display, Filled, Memory, Shown};
 
 /// Pictures of a window: one that the display reads, one that is drawn.
 const MOST: usize = 2;
@@ -29,6 +32,14 @@ struct Told {
     read: HashSet<shm::Seg>,
     /// Windows of which it forgot something.
     forgot: HashSet<xproto::Window>,
+    /// It can cut windows out (SHAPE).
+    shapes: bool,
+    /// What is transparent is blended with what is behind it.
+    blends: bool,
+    /// Windows whose apps gave them an outline.
+    outlined: HashSet<xproto::Window>,
+    /// Windows whose outline is another than they had last by themselves.
+    reshaped: HashSet<xproto::Window>,
 }
 
 impl News {
@@ -36,9 +47,10 @@ impl News {
     ///
     /// # Errors
     /// The display is gone.
-    pub fn new(connection: &XCBConnection) -> anyhow::Result<Self> {
+    pub fn new(connection: &XCBConnection, blends: bool) -> anyhow::Result<Self> {
         let shares = takes_memory(connection)?;
-        Ok(Self(Arc::new(Mutex::new(Told { shares, ..Told::default() }))))
+        let shapes = connection.extension_information(shape::X11_EXTENSION_NAME)?.is_some();
+        Ok(Self(Arc::new(Mutex::new(Told { shares, shapes, blends, ..Told::default() }))))
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -60,9 +72,28 @@ impl News {
         self.told().forgot.insert(window);
     }
 
+    /// What is transparent is blended with what is behind it from now on, or no longer.
+    pub fn blends(&self, blends: bool) {
+        self.told().blends = blends;
+    }
+
+    /// An app gave a window an outline, or took it back.
+    pub fn outlined(&self, window: xproto::Window, outlined: bool) {
+        let mut told = self.told();
+        if outlined {
+            told.outlined.insert(window);
+        } else {
+            told.outlined.remove(&window);
+        }
+        told.reshaped.insert(window);
+    }
+
     /// A window is no more.
     pub fn closed(&self, window: xproto::Window) {
-        self.told().forgot.remove(&window);
+        let mut told = self.told();
+        told.forgot.remove(&window);
+        told.outlined.remove(&window);
+        told.reshaped.remove(&window);
     }
 }
 
@@ -110,6 +141,9 @@ pub struct Sheets {
     /// EWMH's `_NET_WM_OPAQUE_REGION`, and the size for which compositing managers were told that nothing is seen through it.
     region: xproto::Atom,
     opaque: Option<Size>,
+    /// What is seen where nothing blends, and what of that the display was told.
+    outline: Outline,
+    shape: Option<Vec<Rect>>,
 }
 
 impl Sheets {
@@ -127,7 +161,9 @@ impl Sheets {
         connection.create_gc(gc, window, &xproto::CreateGCAux::new())?;
         let to = plain::To { drawable: window, gc, depth };
         let (sheets, current) = (Vec::new(), (0, Size::default()));
-        Ok(Self { connection: connection.clone(), to, news, sheets, current, region, opaque: None })
+        let (outline, shape) = (Outline::default(), None);
+        let connection = connection.clone();
+        Ok(Self { connection, to, news, sheets, current, region, opaque: None, outline, shape })
     }
 
     fn add(&mut self, size: Size) -> anyhow::Result<usize> {
@@ -166,6 +202,38 @@ impl Sheets {
         Ok(())
     }
 
+    /// Cuts off what would be black because nothing blends it.
+    fn say_outline(&mut self, damage: &[Rect], filled: Filled) -> anyhow::Result<()> {
+        let (at, size) = self.current;
+        let (blends, outlined, unknown) = {
+            let mut told = self.news.told();
+            let window = self.to.drawable;
+            let (outlined, unknown) = (told.outlined.contains(&window), told.reshaped.remove(&window));
+            (!told.shapes || told.blends && self.to.depth == 32, outlined, unknown)
+        };
+        let mut shape = None;
+        if blends || filled != Filled::All || outlined {
+            self.outline = Outline::default();
+        } else if let Some(sheet) = self.sheets.get_mut(at) {
+            self.outline.look(size, sheet.memory.pixels(size), damage);
+            shape = self.outline.rects().filter(|_| self.outline.is_solid());
+        }
+        let known =
+            std::mem::replace(&mut self.shape, shape.clone()) == shape && !(unknown && shape.is_some());
+        if known || outlined {
+            return Ok(());
+        }
+        let (c, window, kind) = (&self.connection, self.to.drawable, shape::SK::BOUNDING);
+        match shape {
+            None => c.shape_mask(shape::SO::SET, kind, window, 0, 0, x11rb::NONE)?,
+            Some(rects) => {
+                let (order, rects) = (ClipOrdering::YX_BANDED, hints::rectangles(&rects));
+                c.shape_rectangles(shape::SO::SET, kind, order, window, 0, 0, &rects)?
+            }
+        };
+        Ok(())
+    }
+
     fn forget(connection: &XCBConnection, news: &News, sheet: &Sheet) {
         if let Some(seg) = sheet.seg {
             news.done(seg);
@@ -197,9 +265,10 @@ impl Display for Sheets {
         Ok(Some(cpu::Sheet { pixels: sheet.memory.pixels(size), shown: &mut sheet.shown }))
     }
 
-    fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()> {
+    fn show(&mut self, damage: &[Rect], filled: Filled) -> anyhow::Result<()> {
         let (at, size) = self.current;
-        self.say_opaque(opaque.then_some(size))?;
+        self.say_opaque((filled == Filled::Opaque).then_some(size))?;
+        self.say_outline(damage, filled)?;
         let Some(sheet) = self.sheets.get_mut(at) else { return Ok(()) };
         let c = &self.connection;
         let Some(seg) = sheet.seg else {

@@ -150,6 +150,28 @@ pub struct Sheet<'a> {
     pub shown: &'a mut Shown,
 }
 
+/// How much of a window has content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// Not all of it: an app draws less than the desktop gave it.
+    Part,
+    /// All of it, and the content itself may let through what is behind.
+    All,
+    /// All of it, and nothing behind it is to be seen.
+    Opaque,
+}
+
+impl Filled {
+    fn of(whole: Rect, quads: &[Quad]) -> Self {
+        let covers = |quad: &&Quad| raster::covers(quad, whole);
+        match quads.iter().filter(covers).map(|quad| quad.opaque).max() {
+            None => Self::Part,
+            Some(false) => Self::All,
+            Some(true) => Self::Opaque,
+        }
+    }
+}
+
 /// A window of a display that takes pixels from memory. It must go before its window is closed.
 pub trait Display: std::fmt::Debug {
     /// A sheet of this size that the display does not read now; none while it reads all that there are.
@@ -158,12 +180,11 @@ pub trait Display: std::fmt::Debug {
     /// There is no memory for it.
     fn sheet(&mut self, size: Size) -> anyhow::Result<Option<Sheet<'_>>>;
 
-    /// Has the window show the sheet that was asked for last. All outside of `damage` is as what it shows now; `opaque` says that nothing
-    /// behind it is to be seen.
+    /// Has the window show the sheet that was asked for last. All outside of `damage` is as what it shows now.
     ///
     /// # Errors
     /// The display is gone.
-    fn show(&mut self, damage: &[Rect], opaque: bool) -> anyhow::Result<()>;
+    fn show(&mut self, damage: &[Rect], filled: Filled) -> anyhow::Result<()>;
 
     /// Has the window go on with what it shows: what else was requested for the frame counts.
     fn keep(&mut self) {}
@@ -222,9 +243,7 @@ impl Sheets {
         // Until it is shown, nothing is known of what is.
         self.shown = Shown::default();
         let shows = sheet.shown.clone();
-        let whole = Rect::of_size(size);
-        let opaque = quads.iter().any(|quad| quad.opaque && raster::covers(quad, whole));
-        self.display.show(&damage, opaque)?;
+        self.display.show(&damage, Filled::of(Rect::of_size(size), quads))?;
         self.shown = shows;
         Ok(Drawn::Yes)
     }
