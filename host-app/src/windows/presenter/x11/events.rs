@@ -161,11 +161,7 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
         }
         Event::ShmCompletion(e) => x11.pictures.done(e.shmseg),
         Event::XfixesSelectionNotify(e) if e.selection == x11.manager => {
-            x11.pictures.blends(e.owner != x11rb::NONE);
-            for (xid, id) in &x11.by_xid {
-                x11.pictures.exposed(*xid);
-                out.push(HostEvent::Exposed { window: *id });
-            }
+            blends(x11, e.owner != x11rb::NONE, out)
         }
         Event::DestroyNotify(e) => {
             // Not by us: then it would be forgotten already.
@@ -229,6 +225,15 @@ fn focus_counts(detail: NotifyDetail) -> bool {
         detail,
         NotifyDetail::INFERIOR | NotifyDetail::POINTER | NotifyDetail::POINTER_ROOT | NotifyDetail::NONE
     )
+}
+
+/// A compositing manager came or went.
+fn blends(x11: &X11, blends: bool, out: &mut Vec<HostEvent>) {
+    x11.pictures.blends(blends);
+    for (xid, id) in &x11.by_xid {
+        x11.pictures.exposed(*xid);
+        out.push(HostEvent::Exposed { window: *id });
+    }
 }
 
 /// The display did not take memory for a window, and does not show what was drawn there.
