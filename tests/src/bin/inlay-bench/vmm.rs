@@ -50,6 +50,8 @@ impl Machine {
         let memory = self.memory(engine)?;
         let load = std::fs::File::open(program("inlay-load")?)?;
         self.inlay(&["exec", "--", "sh", "-c", "cat > load && chmod +x load"], load.into())?;
+        // The first one runs beside the rest of the guest's start, which goes on behind the agent: the sooner that came, the more of it.
+        self.inlay(&["exec", "--", "./load", "load.data"], Stdio::null())?;
         let said = self.inlay(&["exec", "--", "./load", "load.data"], Stdio::null())?;
         let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let [write, read, random_read, random_write] = numbers[..] else {

@@ -153,12 +153,7 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
                 seen.obscured = e.state == Visibility::FULLY_OBSCURED;
             }
         }
-        Event::Expose(e) if e.count == 0 => {
-            if let Some(id) = x11.by_xid.get(&e.window) {
-                x11.pictures.exposed(e.window);
-                out.push(HostEvent::Exposed { window: *id });
-            }
-        }
+        Event::Expose(e) if e.count == 0 => exposed(x11, x11.by_xid.get_key_value(&e.window), out),
         Event::ShmCompletion(e) => x11.pictures.done(e.shmseg),
         Event::XfixesSelectionNotify(e) if e.selection == x11.manager => {
             blends(x11, e.owner != x11rb::NONE, out)
@@ -230,7 +225,16 @@ fn focus_counts(detail: NotifyDetail) -> bool {
 /// A compositing manager came or went.
 fn blends(x11: &X11, blends: bool, out: &mut Vec<HostEvent>) {
     x11.pictures.blends(blends);
-    for (xid, id) in &x11.by_xid {
+    exposed(x11, &x11.by_xid, out);
+}
+
+/// The display forgot what these windows show.
+fn exposed<'a>(
+    x11: &X11,
+    windows: impl IntoIterator<Item = (&'a xproto::Window, &'a SurfaceId)>,
+    out: &mut Vec<HostEvent>,
+) {
+    for (xid, id) in windows {
         x11.pictures.exposed(*xid);
         out.push(HostEvent::Exposed { window: *id });
     }
