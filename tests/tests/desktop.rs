@@ -12,10 +12,19 @@ use inlay::windows::api::{self, Selector};
 use inlay_protocol::display::*;
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
+use rustix::process::{Pid, Signal, kill_process};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::sync::ConnectionExt as _;
-use x11rb::protocol::xproto::{self, AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask};
+use x11rb::protocol::xproto::{
+    self, AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask, InputFocus, KEY_PRESS_EVENT,
+    KEY_RELEASE_EVENT,
+};
+use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::wrapper::ConnectionExt as _;
+
+/// Keys, evdev codes.
+const A: u8 = 30;
+const SHIFT: u8 = 42;
 
 /// The windows directly below the root that have this size: their ids and places.
 fn sized(xvfb: &Xvfb, size: (u32, u32)) -> Vec<(String, Point)> {
@@ -435,6 +444,55 @@ fn another_layout_is_told_and_the_same_is_not() {
 }
 
 #[test]
+fn a_key_that_is_pressed_as_the_focus_comes_is_a_press() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    let windows = [(1, "typed"), (2, "beside")].map(|(surface, title)| {
+        agent.window(surface, title, Size::new(300, 200));
+        xvfb.find(title).parse::<u32>().unwrap()
+    });
+    let (x, _) = x11rb::connect(Some(&xvfb.display)).unwrap();
+    let focus =
+        |window| x.set_input_focus(InputFocus::POINTER_ROOT, window, x11rb::CURRENT_TIME).map(drop).unwrap();
+    let key = |kind: u8, key: u8| {
+        x.xtest_fake_input(kind, key + 8, 0, x11rb::NONE, 0, 0, 0).unwrap();
+    };
+    let entered = |agent: &mut Agent, window: u32| {
+        agent.until("the focus", |e| match e {
+            Event::Input(InputEvent::KeyboardEnter { surface, keys, modifiers })
+                if *surface == SurfaceId(window) =>
+            {
+                Some((keys.clone(), modifiers.depressed))
+            }
+            _ => None,
+        })
+    };
+    focus(windows[1]);
+    x.flush().unwrap();
+    entered(&mut agent, 2);
+    agent.listen(Duration::from_millis(300));
+    agent.events.clear();
+    // The display has all of it before the window process hears of any: one key is held as the focus comes, the other not.
+    key(KEY_PRESS_EVENT, SHIFT);
+    focus(windows[0]);
+    key(KEY_PRESS_EVENT, A);
+    x.flush().unwrap();
+    assert_eq!(entered(&mut agent, 1), (vec![u32::from(SHIFT)], 1));
+    agent.until("the press", |e| {
+        matches!(e, Event::Input(InputEvent::Key { key, pressed: true, .. }) if *key == u32::from(A))
+            .then_some(())
+    });
+    for up in [A, SHIFT] {
+        key(KEY_RELEASE_EVENT, up);
+        x.flush().unwrap();
+        agent.until("the release", |e| {
+            matches!(e, Event::Input(InputEvent::Key { key, pressed: false, .. }) if *key == u32::from(up))
+                .then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_surface_that_becomes_a_cursor_is_asked_for_again() {
     let mut agent = Agent::start(Screen::None);
     agent.paint(9, Size::new(16, 16), GREEN);
@@ -548,6 +606,67 @@ fn a_resize_goes_on_when_the_content_of_the_new_size_is_shown() {
         agent.listen(Duration::from_millis(20));
         (value() == 9).then_some(())
     });
+}
+
+/// A terminal rounds each size to its cells. However slow it is, and however late its answer is looked at, it takes nothing back
+/// from the size that the user wants by then.
+#[test]
+fn what_answers_an_earlier_size_undoes_no_later_one() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    agent.window(1, "rounds", Size::new(300, 200));
+    let window = xvfb.find("rounds");
+    let resize = |size: Size| {
+        xvfb.xdotool(&["windowsize", &window, &size.width.to_string(), &size.height.to_string()]);
+    };
+    let told = |agent: &mut Agent, size: Size| {
+        agent.until("a size", |e| match e {
+            Event::ConfigureToplevel { serial, size: Some(told), .. } if *told == size => Some(*serial),
+            _ => None,
+        })
+    };
+    let answer = |agent: &mut Agent, serial: u32, size: Size| {
+        let bytes = GREEN.repeat((size.width * size.height) as usize);
+        agent.show(1, size, &bytes, |commit| commit.acked = Some(serial));
+    };
+    let shown = || {
+        let geometry = xvfb.xdotool(&["getwindowgeometry", "--shell", &window]);
+        let number = |name: &str| {
+            geometry.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse::<u32>().unwrap()
+        };
+        Size::new(number("WIDTH="), number("HEIGHT="))
+    };
+    let [first, second, third] = [400, 500, 600].map(|width| Size::new(width, width - 100));
+    let rounded = |size: Size| Size::new(size.width - 7, size.height - 9);
+
+    resize(first);
+    let serial = told(&mut agent, first);
+    answer(&mut agent, serial, rounded(first));
+    // The next size, and the moment at which the window would take the app's, are one to a process that was kept from both.
+    agent.listen(Duration::from_millis(150));
+    let process = Pid::from_raw(agent.process_id().cast_signed()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    resize(second);
+    eventually("the next size", || (shown() == second).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    kill_process(process, Signal::CONT).unwrap();
+    let serial = told(&mut agent, second);
+    agent.listen(Duration::from_millis(300));
+    assert_eq!(shown(), second, "an answer to the size before");
+    answer(&mut agent, serial, rounded(second));
+    eventually("the size of its app", || (shown() == rounded(second)).then_some(()));
+
+    // The user goes on before the window took the app's size, and the app takes its time.
+    resize(first);
+    let serial = told(&mut agent, first);
+    agent.events.clear();
+    answer(&mut agent, serial, rounded(first));
+    resize(third);
+    let serial = told(&mut agent, third);
+    agent.listen(Duration::from_secs(2));
+    assert_eq!(shown(), third, "of a slow app");
+    answer(&mut agent, serial, rounded(third));
+    eventually("the size of its app", || (shown() == rounded(third)).then_some(()));
 }
 
 #[test]

@@ -109,6 +109,16 @@ pub struct Ping {
     pub asked: bool,
 }
 
+/// The newest configure that its app was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    serial: u32,
+    wish: Wish,
+    at: Instant,
+    /// Whether the app committed something since it was told this size.
+    committed: bool,
+}
+
 /// A window, from its announcement on.
 #[derive(Debug)]
 pub struct Window {
@@ -126,7 +136,7 @@ pub struct Window {
     pub wants_frame: bool,
     /// What the host wants.
     pub wish: Wish,
-    sent: Option<(u32, Wish, Instant)>,
+    sent: Option<Sent>,
     acked: Option<u32>,
     /// Counts openings: later ones have larger numbers.
     pub opened: u32,
@@ -215,29 +225,42 @@ impl Window {
         self.target.is_some()
     }
 
-    /// Notes the newest serial that the app acknowledged.
+    /// Notes a commit, and the newest serial that the app acknowledged with it.
     pub fn acknowledge(&mut self, serial: Option<u32>) {
         self.acked = serial.or(self.acked);
+        if let Some(sent) = &mut self.sent {
+            sent.committed = true;
+        }
+    }
+
+    /// Whether the size of its content answers the newest wish: what was drawn before that does not, however long the answer takes.
+    #[must_use]
+    pub fn is_answered(&self, now: Instant) -> bool {
+        let committed = self.sent.is_some_and(|sent| sent.committed);
+        !self.has_news() && !self.is_settling(now) && (committed || self.is_acked())
+    }
+
+    fn is_acked(&self) -> bool {
+        self.sent.is_none_or(|sent| self.acked == Some(sent.serial))
     }
 
     /// Whether a configure is on its way that the app has not answered.
     #[must_use]
     pub fn is_settling(&self, now: Instant) -> bool {
-        self.sent
-            .is_some_and(|(serial, _, at)| self.acked != Some(serial) && now.duration_since(at) < PATIENCE)
+        self.sent.is_some_and(|sent| !self.is_acked() && now.duration_since(sent.at) < PATIENCE)
     }
 
     /// Whether its content follows the desktop's newest wish, or its app had time enough to.
     #[must_use]
     pub fn is_settled(&self, now: Instant) -> bool {
-        let late = |at: Instant| now.duration_since(at) >= SETTLE;
-        !self.has_news() && self.sent.is_none_or(|(serial, _, at)| self.acked == Some(serial) || late(at))
+        let late = self.sent.is_some_and(|sent| now.duration_since(sent.at) >= SETTLE);
+        !self.has_news() && (self.is_acked() || late)
     }
 
     /// Whether a wish waits for the acknowledgement of an earlier one.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.sent.is_none_or(|(_, wish, _)| wish != self.wish)
+        self.sent.is_none_or(|sent| sent.wish != self.wish)
     }
 
     /// The wish to be sent now as a configure with this serial, if it is time.
@@ -245,7 +268,11 @@ impl Window {
         if self.told != Told::Decided || !self.has_news() || self.is_settling(now) {
             return None;
         }
-        self.sent = Some((serial, self.wish, now));
+        let Wish { size, .. } = self.wish;
+        // It may have answered this size already, or choose its own.
+        let before = self.sent.filter(|sent| size.is_none() || sent.wish.size == size);
+        let committed = before.is_some_and(|sent| sent.committed);
+        self.sent = Some(Sent { serial, wish: self.wish, at: now, committed });
         Some(self.wish)
     }
 
@@ -397,6 +424,34 @@ mod tests {
         assert_eq!(w.hangs_at(), Some(now + ALIVE));
         w.ping = Some(Ping { serial: 1, since: now, asked: true });
         assert_eq!(w.hangs_at(), None);
+    }
+
+    #[test]
+    fn what_was_drawn_before_a_size_was_told_is_no_answer_to_it() {
+        let now = Instant::now();
+        let later = now + 2 * PATIENCE;
+        let mut w = Window::announced(Role::Toplevel(toplevel("t", "a")));
+        w.told = Told::Decided;
+        assert!(!w.is_answered(now), "it was told nothing");
+        w.configure(1, now).unwrap();
+        w.acknowledge(Some(1));
+        assert!(w.is_answered(now));
+        w.wish.size = Some(Size::new(30, 20));
+        assert!(!w.is_answered(now), "a size waits to be told");
+        w.configure(2, now).unwrap();
+        assert!(!w.is_answered(now) && !w.is_answered(later), "however slow it is");
+        // One that acknowledges nothing.
+        w.acknowledge(None);
+        assert!(!w.is_answered(now) && w.is_answered(later));
+        // It may have answered the size already.
+        w.wish.states = States::ACTIVATED;
+        w.configure(3, later).unwrap();
+        assert!(!w.is_answered(later) && w.is_answered(later + PATIENCE));
+        w.wish.size = Some(Size::new(40, 20));
+        w.configure(4, later + PATIENCE).unwrap();
+        assert!(!w.is_answered(later + 9 * PATIENCE));
+        w.acknowledge(Some(4));
+        assert!(w.is_answered(later + PATIENCE));
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Loop {
     /// When the display goes away.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
-            let [agent_waits, tool_waits] = self.wait()?;
+            let [agent_waits, tool_waits, desktop_spoke] = self.wait()?;
             if agent_waits || tool_waits {
                 // A call without a connection waiting costs as much as all else of a frame.
                 self.accept()?;
@@ -186,6 +186,10 @@ impl Loop {
             // First, so that what was copied since is known before anything is pasted.
             self.exchange();
             self.agent_speaks();
+            if desktop_spoke {
+                // What an app wants is measured by what the desktop wants by now, and keys wait for no frame.
+                self.desktop_speaks()?;
+            }
             self.tick();
             self.show_screen();
             self.show_together();
@@ -209,13 +213,15 @@ impl Loop {
         }
     }
 
-    /// Polls until something happens or the next tick is due; whether an agent and a tool want to connect.
-    fn wait(&self) -> anyhow::Result<[bool; 2]> {
+    /// Polls until something happens or the next tick is due; whether an agent and a tool want to connect, and whether the desktop
+    /// said something.
+    fn wait(&self) -> anyhow::Result<[bool; 3]> {
         let readable = PollFlags::IN;
         let flags = |c: &Connection| if c.wants_write() { readable | PollFlags::OUT } else { readable };
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.display_listener.as_fd(), readable), (self.api_listener.as_fd(), readable)];
-        fds.extend(self.presenter.fd().map(|fd| (fd, readable)));
+        let desktop = self.presenter.fd().map(|fd| (fd, readable));
+        fds.extend(desktop.iter().cloned());
         fds.extend(self.graphics.fd().map(|fd| (fd, readable)));
         fds.extend(self.tray.as_ref().map(|tray| (tray.fd(), readable)));
         fds.extend(self.machine.as_ref().map(|c| (c.fd(), flags(c))));
@@ -242,9 +248,9 @@ impl Loop {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {
                 let waits = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-                Ok([waits(0), waits(1)])
+                Ok([waits(0), waits(1), desktop.is_some() && waits(2)])
             }
-            Err(rustix::io::Errno::INTR) => Ok([false; 2]),
+            Err(rustix::io::Errno::INTR) => Ok([false; 3]),
             Err(error) => Err(error).context("poll"),
         }
     }

@@ -257,7 +257,7 @@ impl Session {
             return;
         }
         let patient = window.wish.size.is_none() || now.duration_since(since) >= MISFIT;
-        if window.is_open() && patient && !window.is_settling(now) && !window.has_news() {
+        if window.is_open() && patient && window.is_answered(now) {
             window.misfit_since = None;
             window.size = size;
             window.dirty = true;

@@ -14,7 +14,7 @@ use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{self, ConnectionExt as _, EventMask, NotifyDetail, NotifyMode, Visibility};
 use x11rb::x11_utils::X11Error;
 
-use super::keyboard::{self, Keyboard};
+use super::keyboard;
 use super::{HostEvent, Kind, Seen, X11, drag, hints, monitors, pointer, sheets, window};
 
 /// What is told once at the end of a dispatch.
@@ -34,10 +34,10 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
     let mut events = std::mem::take(&mut x11.own);
     let mut late = Late::default();
     while let Some(event) = x11.connection.poll_for_event()? {
-        let used = matches!(event, Event::XinputButtonPress(_) | Event::KeyPress(_));
+        let used = matches!(event, Event::XinputButtonPress(_) | Event::KeyPress(_) | Event::KeyRelease(_));
         if used && late.focus && x11.focus.is_some() {
             // A click that gives a window the focus comes after it, for the app as well: a menu that it opens would be
-            // closed by a focus that comes later.
+            // closed by a focus that comes later. Keys that are held with it are the ones before this.
             late.focus = false;
             events.push(focused(x11));
         }
@@ -88,9 +88,8 @@ fn focused(x11: &mut X11) -> HostEvent {
     if let Some(id) = x11.focus {
         x11.set_urgent(id, false);
     }
-    let keys = Keyboard::held(&x11.connection);
-    let modifiers = Keyboard::modifiers(&x11.connection);
-    HostEvent::Focus { window: x11.focus, keys, modifiers }
+    let keys = x11.keyboard.held.clone();
+    HostEvent::Focus { window: x11.focus, keys, modifiers: x11.keyboard.modifiers }
 }
 
 /// Notes the user's time at the toplevel of a window.
@@ -183,13 +182,15 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
                 late.focus = true;
             }
         }
+        Event::KeymapNotify(e) => x11.keyboard.held = keyboard::held(&e),
         Event::KeyPress(e) => {
             late.user = x11.by_xid.get(&e.event).map(|id| (e.time, *id)).or(late.user);
             out.push(key(&e, true));
         }
         Event::KeyRelease(e) => out.push(key(&e, false)),
         Event::XkbStateNotify(e) => {
-            out.push(HostEvent::Input(InputEvent::Modifiers(keyboard::modifiers_of(&e))));
+            x11.keyboard.modifiers = keyboard::modifiers_of(&e);
+            out.push(HostEvent::Input(InputEvent::Modifiers(x11.keyboard.modifiers)));
         }
         Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) => late.keyboard = true,
         Event::RandrScreenChangeNotify(_) => late.outputs = true,

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use inlay_protocol::input::Modifiers;
 use x11rb::protocol::xkb::{self, ConnectionExt as _};
-use x11rb::protocol::xproto::ConnectionExt as _;
+use x11rb::protocol::xproto::KeymapNotifyEvent;
 use x11rb::xcb_ffi::XCBConnection;
 use xkbcommon::xkb as common;
 
@@ -16,6 +16,10 @@ const CORE: u16 = 0x100;
 #[derive(Debug)]
 pub struct Keyboard {
     device: i32,
+    /// Modifiers and locks, as the events that were taken tell them.
+    pub modifiers: Modifiers,
+    /// Keys that were held when the focus came, evdev codes.
+    pub held: Vec<u32>,
 }
 
 impl Keyboard {
@@ -51,7 +55,15 @@ impl Keyboard {
             .xkb_select_events(CORE, clear, events, parts, parts, &xkb::SelectEventsAux::new())?
             .check()
             .context("the X display refuses keyboard events")?;
-        Ok(Self { device })
+        let state =
+            connection.xkb_get_state(CORE)?.reply().context("the X display does not tell modifiers")?;
+        let modifiers = Modifiers {
+            depressed: u16::from(state.base_mods).into(),
+            latched: u16::from(state.latched_mods).into(),
+            locked: u16::from(state.locked_mods).into(),
+            group: u8::from(state.group).into(),
+        };
+        Ok(Self { device, modifiers, held: Vec::new() })
     }
 
     /// The keymap and key repeat.
@@ -73,25 +85,15 @@ impl Keyboard {
             .map_or((25, 600), |c| (1000 / u32::from(c.repeat_interval.max(1)), u32::from(c.repeat_delay)));
         Some(Keymap { text, rate, delay })
     }
+}
 
-    /// Modifiers and locks now.
-    pub fn modifiers(connection: &XCBConnection) -> Modifiers {
-        let reply = connection.xkb_get_state(CORE).ok().and_then(|c| c.reply().ok());
-        reply.map_or(Modifiers::default(), |s| Modifiers {
-            depressed: u16::from(s.base_mods).into(),
-            latched: u16::from(s.latched_mods).into(),
-            locked: u16::from(s.locked_mods).into(),
-            group: u8::from(s.group).into(),
-        })
-    }
-
-    /// Keys held now, evdev codes.
-    pub fn held(connection: &XCBConnection) -> Vec<u32> {
-        let reply = connection.query_keymap().ok().and_then(|c| c.reply().ok());
-        let Some(reply) = reply else { return Vec::new() };
-        let bit = |code: u32| reply.keys.get((code / 8) as usize).is_some_and(|b| b >> (code % 8) & 1 == 1);
-        (8..256).filter(|code| bit(*code)).map(|code| code - 8).collect()
-    }
+/// Keys that were held when the display sent this, evdev codes: it follows each `FocusIn`.
+///
+/// What the display says when asked may be newer: a key pressed since then would be held, and its press not count.
+pub fn held(event: &KeymapNotifyEvent) -> Vec<u32> {
+    // The codes 0 to 7, which no key has, are left out.
+    let bit = |code: u32| event.keys.get((code / 8 - 1) as usize).is_some_and(|b| b >> (code % 8) & 1 == 1);
+    (8..256).filter(|code| bit(*code)).map(|code| code - 8).collect()
 }
 
 /// Modifiers of a state event.

@@ -54,6 +54,7 @@ pub fn create(x11: &X11, area: Rect, popup: bool, visual: Visual) -> anyhow::Res
         mask |= EventMask::KEY_PRESS
             | EventMask::KEY_RELEASE
             | EventMask::FOCUS_CHANGE
+            | EventMask::KEYMAP_STATE
             | EventMask::PROPERTY_CHANGE;
     }
     let aux = CreateWindowAux::new()
