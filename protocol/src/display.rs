@@ -238,6 +238,18 @@ pub struct Toplevel {
     pub inhibits_shortcuts: bool,
     /// What it shows (`wp_content_type_v1`).
     pub content_type: ContentType,
+    /// Where it is to come up, none to leave that to the desktop.
+    pub place: Option<Placed>,
+}
+
+/// Where an X11 app put a window before it was shown (ICCCM 4.1.2.3). The app knows of no frames: what it sees and what it wants are places
+/// of contents, whatever its gravity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Where the content is to begin, as [`Event::Place`] says it.
+    pub at: Point,
+    /// Whether the user said so (`USPosition`), not only the app (`PPosition`).
+    pub by_user: bool,
 }
 
 /// What a window shows, as far as its app says (`wp_content_type_v1`), the most demanding last.
@@ -778,7 +790,8 @@ impl Message for Request {
             Self::Toplevel(toplevel) => {
                 Invalid::unless(toplevel.title.len() <= limits::TITLE, "title")?;
                 Invalid::unless(toplevel.app_id.len() <= limits::TITLE, "app id")?;
-                let Toplevel { min_size, max_size, base_size, increment, .. } = toplevel;
+                let Toplevel { min_size, max_size, base_size, increment, place, .. } = toplevel;
+                Invalid::unless(place.is_none_or(|place| place.at.is_sane()), "place")?;
                 let sizes = [min_size, max_size, base_size, increment];
                 Invalid::unless(sizes.iter().all(|s| s.is_sane()), "size hints")
             }

@@ -11,7 +11,7 @@
 //! Numbers are little-endian.
 
 /// Version of the protocol spoken by this build.
-pub const VERSION: Version = Version { major: 7, minor: 0 };
+pub const VERSION: Version = Version { major: 8, minor: 0 };
 /// First bytes of both messages.
 pub const MAGIC: [u8; 4] = *b"INLY";
 

@@ -173,6 +173,7 @@ fn request() -> impl Strategy<Value = Request> {
                 keeps_awake: true,
                 inhibits_shortcuts: true,
                 content_type: ContentType::Video,
+                place: Some(Placed { at: Point::new(-3, 70), by_user: parent.is_none() }),
             })
         ),
         (surface(), surface(), place, any::<bool>(), option::of(any::<u32>())).prop_map(

@@ -473,10 +473,13 @@ fn a_key_that_is_pressed_as_the_focus_comes_is_a_press() {
     agent.listen(Duration::from_millis(300));
     agent.events.clear();
     // The display has all of it before the window process hears of any: one key is held as the focus comes, the other not.
+    let process = Pid::from_raw(agent.process_id().cast_signed()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
     key(KEY_PRESS_EVENT, SHIFT);
     focus(windows[0]);
     key(KEY_PRESS_EVENT, A);
-    x.flush().unwrap();
+    x.get_input_focus().unwrap().reply().unwrap();
+    kill_process(process, Signal::CONT).unwrap();
     assert_eq!(entered(&mut agent, 1), (vec![u32::from(SHIFT)], 1));
     agent.until("the press", |e| {
         matches!(e, Event::Input(InputEvent::Key { key, pressed: true, .. }) if *key == u32::from(A))
@@ -608,6 +611,37 @@ fn a_resize_goes_on_when_the_content_of_the_new_size_is_shown() {
     });
 }
 
+#[test]
+fn windows_come_up_where_their_x11_apps_put_them() {
+    let xvfb = Xvfb::start();
+    let mut agent = Agent::start(Screen::X11(&xvfb.display));
+    agent.window(1, "by itself", Size::new(300, 200));
+    let frame = xvfb.frame(&xvfb.find("by itself"));
+    // The window manager would choose others, a corner for a child that is no dialog.
+    let (inside, corner) = (Point::new(370, 290), Point::new(0, 0));
+    for (surface, place, by_user, content) in [
+        (2, inside, true, inside),
+        (3, Point::new(611, 333), false, Point::new(611, 333)),
+        // Its frame is to be seen as well.
+        (4, corner, true, frame),
+    ] {
+        agent.toplevel(surface, &format!("put {surface}"), |toplevel| {
+            toplevel.place = Some(Placed { at: place, by_user });
+            toplevel.parent = (!by_user).then_some(SurfaceId(1));
+        });
+        agent.paint(surface, Size::new(250, 150), GREEN);
+        let window = xvfb.find(&format!("put {surface}"));
+        eventually("its place", || (xvfb.corner(&window) == Some(content)).then_some(()));
+    }
+    // Where no monitor is nobody would find it.
+    agent.toplevel(5, "lost", |toplevel| {
+        toplevel.place = Some(Placed { at: Point::new(20_000, 90_000), by_user: true });
+    });
+    agent.paint(5, Size::new(250, 150), GREEN);
+    let Point { x, y } = xvfb.corner(&xvfb.find("lost")).unwrap();
+    assert!(x < 1280 && y < 900, "{x} {y}");
+}
+
 /// A terminal rounds each size to its cells. However slow it is, and however late its answer is looked at, it takes nothing back
 /// from the size that the user wants by then.
 #[test]
@@ -662,10 +696,14 @@ fn what_answers_an_earlier_size_undoes_no_later_one() {
     agent.events.clear();
     answer(&mut agent, serial, rounded(first));
     resize(third);
-    let serial = told(&mut agent, third);
-    agent.listen(Duration::from_secs(2));
+    let late = told(&mut agent, third);
+    for _ in 0..20 {
+        // What moves in it goes on meanwhile.
+        answer(&mut agent, serial, rounded(first));
+        agent.listen(Duration::from_millis(100));
+    }
     assert_eq!(shown(), third, "of a slow app");
-    answer(&mut agent, serial, rounded(third));
+    answer(&mut agent, late, rounded(third));
     eventually("the size of its app", || (shown() == rounded(third)).then_some(()));
 }
 

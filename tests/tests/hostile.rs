@@ -159,6 +159,7 @@ fn random_toplevel(r: &mut Random) -> Request {
         keeps_awake: r.chance(3),
         inhibits_shortcuts: r.chance(3),
         content_type: if r.chance(2) { ContentType::None } else { ContentType::Game },
+        place: r.chance(2).then(|| Placed { at: r.point(), by_user: r.chance(2) }),
         no_focus: r.chance(3),
     })
 }

@@ -12,7 +12,7 @@ use common::sway::Sway;
 use common::{Local, Process, Steps, Xvfb, eventually, program};
 use image::RgbImage;
 use inlay::windows::api;
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::geometry::{Point, Rect};
 use inlay_tests::pattern;
 use rustix::process::Signal;
 
@@ -299,6 +299,26 @@ fn a_terminal_takes_keys_and_follows_the_hosts_size() {
 
     let class = xvfb.tool("xprop", &["-id", &window, "WM_CLASS"]);
     assert!(class.contains("\"inlay.local.foot\""), "{class}");
+}
+
+#[test]
+fn an_x11_terminal_comes_up_where_it_was_told_to() {
+    let xvfb = Xvfb::start();
+    let local = Local::start(&["xterm", "-T", "put", "-geometry", "40x10+317+209"], Some(&xvfb.display));
+    let window = xvfb.find("put");
+    let told = Some(Point::new(317, 209));
+    eventually("its place", || (xvfb.corner(&window) == told).then_some(()));
+    // Where the user has it, it comes back.
+    xvfb.xdotool(&["windowmove", &window, "431", "277"]);
+    eventually("another place", || (xvfb.corner(&window) != told).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    let moved = xvfb.corner(&window);
+    assert!(moved.is_some());
+    rustix::process::kill_process(child(&local.process, "windows"), Signal::KILL).unwrap();
+    eventually("the window again", || {
+        let window = xvfb.xdotool(&["search", "--onlyvisible", "--name", "put"]);
+        (window.lines().count() == 1 && xvfb.corner(window.trim()) == moved).then_some(())
+    });
 }
 
 #[test]

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inlay_exchange::pipe::Pipe;
-use inlay_protocol::display::{Act, Icon, Popup, Request, SurfaceId, Toplevel};
+use inlay_protocol::display::{Act, Icon, Placed, Popup, Request, SurfaceId, Toplevel};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::scale::Scale;
 use inlay_protocol::selection::Selection;
@@ -85,6 +85,8 @@ struct XWindow {
     pixels: Window,
     /// Where the host has it.
     at: Option<Point>,
+    /// Where its app wants it to come up.
+    chosen: Option<Placed>,
 }
 
 /// A server that runs.
@@ -436,6 +438,7 @@ fn changed(agent: &mut Agent, window: Window) {
         dismissed: false,
         pixels: Window::new(id, window.override_redirect, window.place),
         at: None,
+        chosen: None,
     });
     let paired = known.surface.is_some();
     known.now = window.clone().logical(scale);

@@ -1,10 +1,11 @@
 //! What the host is told of X11 windows: their whole state when it changed, once a turn of the loop, managed ones first.
 
 use inlay_protocol::display::{
-    ContentType, Decoration, Place, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind,
+    ContentType, Decoration, Place, Placed, Popup, PopupKind, Request, SurfaceId, Toplevel, WindowKind,
 };
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::geometry::{Point, Rect};
 
+use super::wm::Window;
 use super::{Kind, Said, X11, XWindow, Xid, inner, is_menu};
 use crate::agent::Agent;
 use crate::windows::short;
@@ -21,6 +22,9 @@ pub fn say_changed(agent: &mut Agent) {
 }
 
 fn say(agent: &mut Agent, id: Xid) {
+    if let Some(window) = agent.x11.windows.get_mut(&id).filter(|w| w.said.is_none()) {
+        window.chosen = chosen(&window.now);
+    }
     let x11 = &agent.x11;
     let Some(window) = x11.windows.get(&id).filter(|w| !w.dismissed) else { return };
     let Some(surface) = window.surface else { return };
@@ -86,6 +90,18 @@ fn say(agent: &mut Agent, id: Xid) {
     }
 }
 
+/// Where its app put a window that the host does not know yet: later the host says where it is.
+fn chosen(window: &Window) -> Option<Placed> {
+    let by_user = window.placed?;
+    if !by_user && window.place.x == 0 && window.place.y == 0 {
+        // What toolkits say that chose none.
+        return None;
+    }
+    let (place, inner) = (window.place, inner(window));
+    let at = Point::new(place.x.saturating_add(inner.x), place.y.saturating_add(inner.y));
+    at.is_sane().then_some(Placed { at, by_user })
+}
+
 /// Whether a window is nothing to look at: toolkits map one of a pixel to own a selection, or to hold the pointer while they drag. As a
 /// menu it would take the keys.
 fn is_one_pixel(window: &XWindow) -> bool {
@@ -133,6 +149,7 @@ fn toplevel(x11: &X11, id: Xid, surface: SurfaceId) -> Toplevel {
         keeps_awake: false,
         inhibits_shortcuts: false,
         content_type: ContentType::None,
+        place: x11.windows.get(&id).and_then(|w| w.chosen),
     }
 }
 

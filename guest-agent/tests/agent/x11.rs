@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use inlay_protocol::control::Command;
-use inlay_protocol::display::{Act, Edges, Event, Output, Place, Request, States, SurfaceId};
+use inlay_protocol::display::{Act, Edges, Event, Output, Place, Placed, Request, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
 use x11rb::connection::Connection as _;
-use x11rb::properties::{WmHints, WmSizeHints};
+use x11rb::properties::{WmHints, WmSizeHints, WmSizeHintsSpecification};
 use x11rb::protocol::Event as XEvent;
 use x11rb::protocol::shape::{ConnectionExt as _, SK, SO};
 use x11rb::protocol::xproto::{
@@ -133,6 +133,49 @@ fn a_window_is_told_with_its_hints_and_its_pixels() {
     host.until("both are gone", |host| host.toplevels.is_empty());
     x.map(main);
     assert_ne!(host.until_mapped(), id, "mapped again it has another surface");
+}
+
+#[test]
+fn where_an_app_puts_a_window_is_told_once() {
+    use WmSizeHintsSpecification::{ProgramSpecified, UserSpecified};
+
+    let mut host = Host::start();
+    let x = XClient::new(&host);
+    let put = |at: (i16, i16), by: Option<WmSizeHintsSpecification>| {
+        let window = x.create((at.0, at.1, 200, 100), 0, false);
+        let position = by.map(|by| (by, at.0.into(), at.1.into()));
+        WmSizeHints { position, ..WmSizeHints::new() }.set_normal_hints(&x.c, window).unwrap();
+        x.map(window);
+        window
+    };
+    let main = put((310, 220), Some(UserSpecified));
+    let id = host.until_mapped();
+    let place = |at: (i32, i32), by_user| Some(Placed { at: Point::new(at.0, at.1), by_user });
+    assert_eq!(host.toplevels[&id].place, place((310, 220), true));
+    // Later it is where the host has it.
+    host.send(&Event::Place { surface: id, at: Point::new(40, 50) });
+    x.text(main, AtomEnum::WM_NAME, b"renamed");
+    x.c.flush().unwrap();
+    host.until("the new title", |host| host.toplevels[&id].title == "renamed");
+    assert_eq!(host.toplevels[&id].place, place((310, 220), true));
+    let mut told = Vec::new();
+    for (number, (at, by)) in
+        [((60, 70), Some(ProgramSpecified)), ((0, 0), Some(ProgramSpecified)), ((80, 90), None)]
+            .into_iter()
+            .enumerate()
+    {
+        put(at, by);
+        host.until("the next window", |host| host.toplevels.len() == number + 2);
+        told.push(host.toplevels.values().last().unwrap().place);
+    }
+    assert_eq!(told, [place((60, 70), false), None, None]);
+    // Another time it comes up where it was.
+    x.c.unmap_window(main).unwrap();
+    x.c.flush().unwrap();
+    host.until("it is gone", |host| host.toplevels.len() == 3);
+    x.map(main);
+    host.until("it is there again", |host| host.toplevels.len() == 4);
+    assert_eq!(host.toplevels.values().last().unwrap().place, place((40, 50), true));
 }
 
 #[test]

@@ -115,7 +115,9 @@ struct Sent {
     serial: u32,
     wish: Wish,
     at: Instant,
-    /// Whether the app committed something since it was told this size.
+    /// The size of its content when it was told this one.
+    before: Size,
+    /// Whether the app committed another size since.
     committed: bool,
 }
 
@@ -138,6 +140,8 @@ pub struct Window {
     pub wish: Wish,
     sent: Option<Sent>,
     acked: Option<u32>,
+    /// The size of its content.
+    content: Size,
     /// Counts openings: later ones have larger numbers.
     pub opened: u32,
     /// When the app last committed a size that differs from the host's.
@@ -172,6 +176,7 @@ impl Window {
             wish: Wish::default(),
             sent: None,
             acked: None,
+            content: Size::default(),
             opened: 0,
             misfit_since: None,
             icons: Vec::new(),
@@ -225,19 +230,26 @@ impl Window {
         self.target.is_some()
     }
 
-    /// Notes a commit, and the newest serial that the app acknowledged with it.
-    pub fn acknowledge(&mut self, serial: Option<u32>) {
+    /// Notes a commit of content of this size, and the newest serial that the app acknowledged with it.
+    pub fn acknowledge(&mut self, serial: Option<u32>, content: Size) {
         self.acked = serial.or(self.acked);
+        self.content = content;
         if let Some(sent) = &mut self.sent {
-            sent.committed = true;
+            sent.committed |= sent.before != content;
         }
     }
 
-    /// Whether the size of its content answers the newest wish: what was drawn before that does not, however long the answer takes.
+    /// Whether the size of its content answers the newest wish: what was drawn before that does not, nor more of the same size, however
+    /// long the answer takes.
     #[must_use]
     pub fn is_answered(&self, now: Instant) -> bool {
-        let committed = self.sent.is_some_and(|sent| sent.committed);
-        !self.has_news() && !self.is_settling(now) && (committed || self.is_acked())
+        !self.is_settling(now) && self.may_insist()
+    }
+
+    /// Whether its app may have another size than the desktop's when it is time: no commit has to come before.
+    #[must_use]
+    pub fn may_insist(&self) -> bool {
+        !self.has_news() && (self.is_acked() || self.sent.is_some_and(|sent| sent.committed))
     }
 
     fn is_acked(&self) -> bool {
@@ -270,9 +282,9 @@ impl Window {
         }
         let Wish { size, .. } = self.wish;
         // It may have answered this size already, or choose its own.
-        let before = self.sent.filter(|sent| size.is_none() || sent.wish.size == size);
-        let committed = before.is_some_and(|sent| sent.committed);
-        self.sent = Some(Sent { serial, wish: self.wish, at: now, committed });
+        let same = self.sent.filter(|sent| size.is_none() || sent.wish.size == size);
+        let (before, committed) = same.map_or((self.content, false), |sent| (sent.before, sent.committed));
+        self.sent = Some(Sent { serial, wish: self.wish, at: now, before, committed });
         Some(self.wish)
     }
 
@@ -336,6 +348,7 @@ pub fn look(toplevel: &Toplevel, machine: &str, parent: Option<SurfaceId>) -> Lo
         keeps_awake: toplevel.keeps_awake,
         inhibits_shortcuts: toplevel.inhibits_shortcuts,
         content_type: toplevel.content_type,
+        place: toplevel.place,
     }
 }
 
@@ -430,27 +443,32 @@ mod tests {
     fn what_was_drawn_before_a_size_was_told_is_no_answer_to_it() {
         let now = Instant::now();
         let later = now + 2 * PATIENCE;
+        let [old, rounded] = [Size::new(9, 9), Size::new(29, 18)];
         let mut w = Window::announced(Role::Toplevel(toplevel("t", "a")));
         w.told = Told::Decided;
         assert!(!w.is_answered(now), "it was told nothing");
         w.configure(1, now).unwrap();
-        w.acknowledge(Some(1));
+        w.acknowledge(Some(1), old);
         assert!(w.is_answered(now));
         w.wish.size = Some(Size::new(30, 20));
         assert!(!w.is_answered(now), "a size waits to be told");
         w.configure(2, now).unwrap();
-        assert!(!w.is_answered(now) && !w.is_answered(later), "however slow it is");
+        w.acknowledge(None, old);
+        assert!(
+            !w.is_answered(later) && !w.may_insist(),
+            "however slow it is, and whatever it goes on to draw"
+        );
         // One that acknowledges nothing.
-        w.acknowledge(None);
+        w.acknowledge(None, rounded);
         assert!(!w.is_answered(now) && w.is_answered(later));
-        // It may have answered the size already.
+        // It has answered the size already.
         w.wish.states = States::ACTIVATED;
         w.configure(3, later).unwrap();
         assert!(!w.is_answered(later) && w.is_answered(later + PATIENCE));
         w.wish.size = Some(Size::new(40, 20));
         w.configure(4, later + PATIENCE).unwrap();
         assert!(!w.is_answered(later + 9 * PATIENCE));
-        w.acknowledge(Some(4));
+        w.acknowledge(Some(4), rounded);
         assert!(w.is_answered(later + PATIENCE));
     }
 
@@ -463,15 +481,15 @@ mod tests {
         assert!(w.configure(1, now).is_some(), "the initial configure");
         assert!(!w.is_settled(now) && w.is_settled(now + SETTLE));
         assert!(w.configure(2, now).is_none(), "nothing new");
-        w.acknowledge(Some(1));
+        w.acknowledge(Some(1), Size::default());
         assert!(w.is_settled(now));
         for side in 1..=3 {
             w.wish.size = Some(Size::new(side, side));
             assert_eq!(w.configure(1 + side, now).is_some(), side == 1, "{side}");
         }
-        w.acknowledge(None);
+        w.acknowledge(None, Size::default());
         assert!(w.configure(9, now).is_none());
-        w.acknowledge(Some(2));
+        w.acknowledge(Some(2), Size::default());
         assert_eq!(w.configure(9, now).and_then(|w| w.size), Some(Size::new(3, 3)));
         w.wish.size = Some(Size::new(7, 7));
         assert!(w.configure(10, now).is_none());

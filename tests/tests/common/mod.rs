@@ -20,7 +20,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inlay::windows::api::{self, Picture, Selector, WindowInfo};
-use inlay_protocol::geometry::Rect;
+use inlay_protocol::geometry::{Point, Rect};
 use rustix::process::Pid;
 
 use scripted::Screen;
@@ -408,6 +408,25 @@ impl Xvfb {
     pub fn is_gone(&self, title: &str) -> bool {
         let name = Self::named(title);
         self.xdotool(&["search", "--onlyvisible", "--name", &name]).trim().is_empty()
+    }
+
+    /// Where the content of a window begins on the screen.
+    pub fn corner(&self, window: &str) -> Option<Point> {
+        let text = self.tool("xwininfo", &["-id", window]);
+        let number = |name: &str| -> Option<i32> {
+            text.lines().find_map(|line| line.trim().strip_prefix(name))?.trim().parse().ok()
+        };
+        Some(Point::new(number("Absolute upper-left X:")?, number("Absolute upper-left Y:")?))
+    }
+
+    /// What the window manager draws to the left of a window and above it.
+    pub fn frame(&self, window: &str) -> Point {
+        eventually("the frame of a window", || {
+            let extents = self.tool("xprop", &["-id", window, "_NET_FRAME_EXTENTS"]);
+            let sides = extents.split(&['=', ',']).filter_map(|word| word.trim().parse().ok());
+            let [left, _, top, _] = sides.collect::<Vec<i32>>()[..] else { return None };
+            Some(Point::new(left, top))
+        })
     }
 
     /// Gives a window the focus by a click into it.

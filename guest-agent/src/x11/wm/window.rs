@@ -7,7 +7,7 @@ use inlay_protocol::geometry::{Rect, Size};
 use inlay_protocol::limits;
 use inlay_protocol::scale::Scale;
 use x11rb::cookie::Cookie;
-use x11rb::properties::{WmHints, WmSizeHints};
+use x11rb::properties::{WmHints, WmSizeHints, WmSizeHintsSpecification};
 use x11rb::protocol::shape::{self, ConnectionExt as _, SK};
 use x11rb::protocol::xproto::{Atom, AtomEnum, ConnectionExt as _, GetPropertyReply};
 use x11rb::rust_connection::RustConnection;
@@ -74,6 +74,8 @@ pub struct Window {
     pub kind: Kind,
     /// `WM_NORMAL_HINTS`: smallest, largest, base size and step; 0 is none.
     pub sizes: [Size; 4],
+    /// `WM_NORMAL_HINTS`: the app chose its place, and whether the user told it to.
+    pub placed: Option<bool>,
     /// `_MOTIF_WM_HINTS`: it wants no frame.
     pub undecorated: bool,
     /// `_NET_WM_STATE_MODAL`.
@@ -112,6 +114,7 @@ impl Window {
             transient_for: None,
             kind: Kind::default(),
             sizes: Default::default(),
+            placed: None,
             undecorated: false,
             modal: false,
             attention: false,
@@ -296,6 +299,9 @@ impl Asked<'_> {
             Part::Kind => window.kind = list().iter().find_map(|a| kind(*a, atoms)).unwrap_or_default(),
             Part::Sizes => {
                 let hints = first.as_ref().and_then(|r| WmSizeHints::from_reply(r).ok().flatten());
+                window.placed = hints
+                    .and_then(|h| h.position)
+                    .map(|(by, ..)| matches!(by, WmSizeHintsSpecification::UserSpecified));
                 window.sizes = hints.map(|h| sizes(&h)).unwrap_or_default();
             }
             Part::Hints => {

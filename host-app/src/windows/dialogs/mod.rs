@@ -494,6 +494,7 @@ impl Dialog {
             keeps_awake: false,
             inhibits_shortcuts: false,
             content_type: ContentType::None,
+            place: None,
         }
     }
 

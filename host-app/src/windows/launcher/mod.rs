@@ -129,6 +129,7 @@ impl Launcher {
             keeps_awake: false,
             inhibits_shortcuts: false,
             content_type: ContentType::None,
+            place: None,
         }
     }
 

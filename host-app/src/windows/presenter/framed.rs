@@ -6,7 +6,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use inlay_protocol::display::{Act, Constraint, Icon, Output, Place, Popup, States, SurfaceId};
+use inlay_protocol::display::{Act, Constraint, Icon, Output, Place, Placed, Popup, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::selection::Actions;
@@ -90,6 +90,7 @@ impl Framed {
         Look {
             min_size: limit(look.min_size),
             max_size: limit(look.max_size),
+            place: look.place.map(|place| Placed { at: self.shifted(window, place.at, -1), ..place }),
             base_size: if steps { self.outer(window, look.base_size) } else { look.base_size },
             ..look.clone()
         }
@@ -391,11 +392,13 @@ mod tests {
             min_size: Size::new(10, 0),
             base_size: Size::new(4, 4),
             increment: Size::new(6, 13),
+            place: Some(Placed { at: Point::new(40, 3), by_user: true }),
             ..Toplevel::default()
         };
         let look = framed().outer_look(WINDOW, &window::look(&toplevel, "demo", None));
         assert_eq!((look.min_size, look.max_size), (Size::new(16, 0), Size::default()));
         assert_eq!((look.base_size, look.increment), (Size::new(10, 10), Size::new(6, 13)));
+        assert_eq!(look.place.unwrap().at, Point::new(37, 0), "its content is where its app wants it");
         assert_eq!(widened(&[Rect::new(5, 7, 1, 1)], 3), [Rect::new(5, 7, 7, 7)]);
     }
 }

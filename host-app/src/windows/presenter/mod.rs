@@ -18,7 +18,8 @@ use std::time::Instant;
 use inlay_exchange::News;
 use inlay_exchange::pipe::Pipe;
 use inlay_protocol::display::{
-    Act, Constraint, ContentType, Decoration, Icon, Output, Popup, PopupKind, States, SurfaceId, WindowKind,
+    Act, Constraint, ContentType, Decoration, Icon, Output, Placed, Popup, PopupKind, States, SurfaceId,
+    WindowKind,
 };
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::{InputEvent, Modifiers};
@@ -63,6 +64,8 @@ pub struct Look {
     pub inhibits_shortcuts: bool,
     /// What it shows.
     pub content_type: ContentType,
+    /// Where it is to come up, on desktops where apps choose that.
+    pub place: Option<Placed>,
 }
 
 /// Where a popup is and what it is for.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
-use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Constraint, Icon, Output, Placed, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::input::InputEvent;
 use inlay_protocol::scale::Scale;
@@ -109,6 +109,7 @@ impl Scaled {
             max_size: self.scale.size(look.max_size),
             base_size: steps(look.base_size),
             increment: steps(look.increment),
+            place: look.place.map(|place| Placed { at: self.scale.point(place.at), ..place }),
             ..look.clone()
         }
     }

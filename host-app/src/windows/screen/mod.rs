@@ -323,6 +323,7 @@ impl Screen {
             // Where the desktop has a way to leave them to a window; it does while the window has the focus.
             inhibits_shortcuts: true,
             content_type: ContentType::None,
+            place: None,
         }
     }
 

@@ -25,8 +25,9 @@ impl Session {
                     let activated = if decides { states } else { w.wish.states }.contains(States::ACTIVATED);
                     w.wish.states = states.set(States::ACTIVATED, activated);
                     w.told = Told::Decided;
+                    let same = w.size == size;
                     if !decides {
-                        w.dirty |= w.size != size;
+                        w.dirty |= !same;
                         w.size = size;
                     }
                     let content = self.scene.get(window).map(|s| s.geometry().size());
@@ -35,9 +36,15 @@ impl Session {
                     } else if content != Some(size) || w.wish.size.is_some() {
                         w.wish.size = (!size.is_empty()).then_some(size);
                     }
-                    w.misfit_since = None;
+                    if decides || !same {
+                        w.misfit_since = None;
+                    }
                     // Where nothing is asked of the app, this alone answers.
                     w.dirty |= decides && !w.has_news();
+                    if let Some(content) = content.filter(|_| !decides && w.is_open() && !w.has_news()) {
+                        // The app is told nothing new, so what it drew stays its answer.
+                        self.fit(window, content, Instant::now(), &*tools.presenter);
+                    }
                 }
                 self.find_monitors(window, tools.presenter)?;
                 self.open_late(window, tools)?;

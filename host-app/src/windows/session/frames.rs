@@ -78,8 +78,8 @@ impl Session {
             return Ok(());
         }
         let Some(content) = self.scene.get(root) else { return Ok(()) };
-        window.acknowledge(content.state().and_then(|s| s.acked));
         let size = content.geometry().size();
+        window.acknowledge(content.state().and_then(|s| s.acked), size);
         match (content.is_mapped() && !size.is_empty(), window.is_open()) {
             (true, false) => self.open(root, size, tools)?,
             (false, true) => {
@@ -292,7 +292,7 @@ impl Session {
             || self.windows.values().any(|w| w.stale.any() && (w.is_open() || self.decides))
             || self.told.1 >= ANNOUNCED
             || open().any(|w| w.visible && w.pace == Pace::Free && (w.dirty || w.wants_frame))
-            || open().any(|w| w.visible && w.misfit_since.is_some())
+            || open().any(|w| w.visible && w.misfit_since.is_some() && (w.may_insist() || w.is_held()))
             || self.scene.waiting().iter().any(|s| self.is_shown(*s))
             || self
                 .windows

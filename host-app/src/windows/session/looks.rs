@@ -93,9 +93,12 @@ impl Session {
     }
 
     pub(super) fn look_of(&self, surface: SurfaceId) -> Option<Look> {
-        match &self.windows.get(&surface)?.role {
+        let window = self.windows.get(&surface)?;
+        match &window.role {
             Role::Toplevel(toplevel) => {
-                Some(window::look(toplevel, &self.machine, self.open_parent(surface)))
+                let look = window::look(toplevel, &self.machine, self.open_parent(surface));
+                // Where it came up first; then it is the user's.
+                Some(Look { place: look.place.filter(|_| window.opened == 0), ..look })
             }
             Role::Popup(..) => None,
         }

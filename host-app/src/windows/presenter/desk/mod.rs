@@ -383,6 +383,7 @@ impl Desk {
             keeps_awake: self.stack.shown().any(|toplevel| toplevel.look.keeps_awake),
             inhibits_shortcuts: false,
             content_type: ContentType::None,
+            place: None,
         }
     }
 

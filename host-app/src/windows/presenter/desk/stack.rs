@@ -216,7 +216,8 @@ impl Stack {
         self.popups.iter().filter(move |popup| self.toplevel_of(popup.id) == Some(toplevel))
     }
 
-    /// A place for a new toplevel with a content of this size: over its parent, else where the last one was and a step further.
+    /// A place for a new toplevel with a content of this size: where its app wants it, over its parent, or where the last one was and a
+    /// step further.
     pub fn place(&mut self, look: &Look, size: Size) -> Rect {
         let title = if look.decoration == Decoration::ServerSide { TITLE.cast_signed() } else { 0 };
         let work = self.work();
@@ -230,10 +231,11 @@ impl Stack {
                 middle(around.y, around.height, size.height),
             )
         };
-        let at = match parent {
-            Some(parent) => centred(parent),
-            None if look.kind != WindowKind::Normal => centred(work),
-            None => {
+        let at = match (look.place, parent) {
+            (Some(place), _) => place.at,
+            (None, Some(parent)) => centred(parent),
+            (None, None) if look.kind != WindowKind::Normal => centred(work),
+            (None, None) => {
                 let room = |whole: u32, side: u32| (whole.saturating_sub(side) / STEP).max(1);
                 let high = size.height.saturating_add(TITLE);
                 let step = |places: u32| (self.placed % places).saturating_mul(STEP).saturating_add(STEP / 2);

@@ -3,11 +3,12 @@
 use super::*;
 use crate::windows::presenter::headless::Headless;
 use crate::windows::window;
-use inlay_protocol::display::{Edges, PopupKind, Toplevel as Role};
+use inlay_protocol::display::{Edges, Placed, PopupKind, Toplevel as Role};
 use inlay_protocol::input::{InputEvent, Modifiers};
 
 const A: SurfaceId = SurfaceId(4);
 const B: SurfaceId = SurfaceId(7);
+const C: SurfaceId = SurfaceId(8);
 const MENU: SurfaceId = SurfaceId(9);
 const SIZE: Size = Size::new(300, 200);
 /// The one window's, on the monitor of 1920x1080 that a headless desktop has.
@@ -335,8 +336,16 @@ fn frames_go_on_with_those_of_the_one_window_and_places_are_remembered() {
     assert!(!b.desk.is_on());
     assert!(b.desk.dispatch().unwrap().contains(&HostEvent::Outputs));
     b.desk.put_together(false);
-    b.open(A, &look("a"));
-    assert_eq!(b.area(A), moved);
+    let put =
+        |x, y, look: Look| Look { place: Some(Placed { at: Point::new(x, y), by_user: false }), ..look };
+    b.open(A, &put(700, 300, look("a")));
+    assert_eq!(b.area(A), moved, "not where its app had it at first");
+    b.open(B, &put(312, 207, look("b")));
+    let Rect { x, y, .. } = b.area(B);
+    assert_eq!((x, y), (312, 207));
+    b.open(C, &put(-9000, -9000, look("c")));
+    let Rect { x, y, .. } = b.area(C);
+    assert!(x == 0 && (1..100).contains(&y), "its title is in the room: {x},{y}");
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub fn dispatch(x11: &mut X11) -> anyhow::Result<Vec<HostEvent>> {
     if late.keyboard {
         x11.keymap = None;
         events.push(HostEvent::Keyboard);
+        x11.keyboard.read_modifiers(&x11.connection);
+        events.push(HostEvent::Input(InputEvent::Modifiers(x11.keyboard.modifiers)));
     }
     if let Some((time, id)) = late.user {
         x11.user_time = Some(time);
@@ -127,6 +129,7 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
             if let Some(seen) = seen(x11, e.window, late) {
                 seen.mapped = true;
             }
+            x11.fit_frame(e.window);
         }
         Event::UnmapNotify(e) => {
             // Another workspace, or minimised.

@@ -1,8 +1,8 @@
 //! Properties of windows: ICCCM 4.1.2, EWMH 1.5, and their outline (SHAPE 1.1).
 
-use inlay_protocol::display::{Decoration, Icon, PopupKind, WindowKind};
+use inlay_protocol::display::{Decoration, Icon, Placed, PopupKind, WindowKind};
 use inlay_protocol::geometry::{Rect, Size};
-use x11rb::properties::{AspectRatio, WmHints, WmHintsState, WmSizeHints};
+use x11rb::properties::{AspectRatio, WmHints, WmHintsState, WmSizeHints, WmSizeHintsSpecification};
 use x11rb::protocol::shape::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{self, AtomEnum, ClipOrdering, ConnectionExt as _, PropMode};
 use x11rb::wrapper::ConnectionExt as _;
@@ -53,7 +53,14 @@ pub fn describe(x11: &X11, xid: xproto::Window, look: &Look, before: Option<&Loo
     }
     let sizes = |l: &Look| [l.min_size, l.max_size, l.base_size, l.increment];
     if before.is_none_or(|b| sizes(b) != sizes(look)) {
-        size_hints(look).set_normal_hints(&**c, xid)?;
+        let mut hints = size_hints(look);
+        if let Some(Placed { at, by_user }) = look.place.filter(|_| before.is_none()) {
+            let user = WmSizeHintsSpecification::UserSpecified;
+            let by = if by_user { user } else { WmSizeHintsSpecification::ProgramSpecified };
+            // The place is the content's, whatever the frame around it.
+            (hints.position, hints.win_gravity) = (Some((by, at.x, at.y)), Some(xproto::Gravity::STATIC));
+        }
+        hints.set_normal_hints(&**c, xid)?;
     }
     Ok(())
 }

@@ -55,15 +55,20 @@ impl Keyboard {
             .xkb_select_events(CORE, clear, events, parts, parts, &xkb::SelectEventsAux::new())?
             .check()
             .context("the X display refuses keyboard events")?;
-        let state =
-            connection.xkb_get_state(CORE)?.reply().context("the X display does not tell modifiers")?;
-        let modifiers = Modifiers {
+        let mut keyboard = Self { device, modifiers: Modifiers::default(), held: Vec::new() };
+        keyboard.read_modifiers(connection);
+        Ok(keyboard)
+    }
+
+    /// Asks for modifiers and locks: another keyboard may have others without an event that says so.
+    pub fn read_modifiers(&mut self, connection: &XCBConnection) {
+        let Some(state) = connection.xkb_get_state(CORE).ok().and_then(|c| c.reply().ok()) else { return };
+        self.modifiers = Modifiers {
             depressed: u16::from(state.base_mods).into(),
             latched: u16::from(state.latched_mods).into(),
             locked: u16::from(state.locked_mods).into(),
             group: u8::from(state.group).into(),
         };
-        Ok(Self { device, modifiers, held: Vec::new() })
     }
 
     /// The keymap and key repeat.

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use inlay_exchange::x11::xdnd;
-use inlay_protocol::display::{Act, Constraint, Icon, Output, States, SurfaceId};
+use inlay_protocol::display::{Act, Constraint, Icon, Output, Placed, States, SurfaceId};
 use inlay_protocol::geometry::{Point, Rect, Size};
 use inlay_protocol::selection::Actions;
 use wgpu::rwh;
@@ -58,6 +58,7 @@ x11rb::atom_manager! {
         WM_CHANGE_STATE,
         WM_CLIENT_MACHINE,
         _NET_WM_PING,
+        _NET_FRAME_EXTENTS,
         _NET_WM_OPAQUE_REGION,
         _NET_WM_SYNC_REQUEST,
         _NET_WM_SYNC_REQUEST_COUNTER,
@@ -128,6 +129,8 @@ struct HostWindow {
     /// Where a toplevel's content begins on the root window; `None` when it may have moved.
     at: Option<Point>,
     told_at: Option<Point>,
+    /// It comes up where its app wants its content, and has not been looked at there.
+    chosen: bool,
     /// How a toplevel looks.
     look: Option<Look>,
     /// Whether a toplevel is shown as urgent.
@@ -142,7 +145,8 @@ impl HostWindow {
     fn new(xid: xproto::Window, kind: Kind, size: Size) -> Self {
         let (states, seen) = (States::default(), Seen::default());
         let (at, told_at, look, resize) = (None, None, None, None);
-        Self { xid, kind, size, states, seen, at, told_at, look, urgent: false, cursor: 0, resize }
+        let (chosen, urgent) = (false, false);
+        Self { xid, kind, size, states, seen, at, told_at, chosen, look, urgent, cursor: 0, resize }
     }
 }
 
@@ -339,7 +343,13 @@ impl X11 {
         states: States,
         visual: window::Visual,
     ) -> anyhow::Result<xproto::Window> {
-        let xid = window::create(self, Rect::of_size(size), false, visual)?;
+        let area = |at: Point| Rect::new(at.x, at.y, size.width, size.height);
+        let seen =
+            |place: &Placed| self.outputs.iter().any(|o| o.area.intersection(area(place.at)).is_some());
+        // One where no monitor is would never be found.
+        let look = &Look { place: look.place.filter(seen), ..look.clone() };
+        let at = look.place.map(|place| place.at).unwrap_or_default();
+        let xid = window::create(self, area(at), false, visual)?;
         hints::describe(self, xid, look, None)?;
         hints::set_wm_hints(self, xid, look, look.urgent)?;
         window::first_states(self, xid, states, look)?;
@@ -350,8 +360,10 @@ impl X11 {
             // Without it the window manager decides, as for any new app.
             hints::set_user_time(self, xid, time);
         }
-        let (look, urgent, resize) = (Some(look.clone()), look.urgent, sync::Resize::of(self, xid));
-        let new = HostWindow { states, look, urgent, resize, ..HostWindow::new(xid, Kind::Toplevel, size) };
+        let (chosen, urgent, resize) = (look.place.is_some(), look.urgent, sync::Resize::of(self, xid));
+        let look = Some(look.clone());
+        let new = HostWindow::new(xid, Kind::Toplevel, size);
+        let new = HostWindow { states, chosen, look, urgent, resize, ..new };
         self.windows.insert(window, new);
         self.by_xid.insert(xid, window);
         Ok(xid)

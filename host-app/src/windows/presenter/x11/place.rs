@@ -3,10 +3,11 @@
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::geometry::{Point, Rect};
 use x11rb::cookie::Cookie;
-use x11rb::protocol::xproto::{self, ConnectionExt as _, TranslateCoordinatesReply};
+use x11rb::protocol::xproto::{self, AtomEnum, ConnectionExt as _, TranslateCoordinatesReply};
 use x11rb::xcb_ffi::XCBConnection;
 
 use super::{HostEvent, Kind, X11};
+use crate::windows::placement;
 
 impl X11 {
     fn ask_origin(
@@ -64,6 +65,35 @@ impl X11 {
         }
         for id in moved {
             self.follow(id);
+        }
+    }
+
+    /// A window came up: one whose app chose the place of its content has its frame on that monitor as well, where there is room.
+    pub(super) fn fit_frame(&mut self, xid: xproto::Window) {
+        let Some(id) = self.by_xid.get(&xid).copied() else { return };
+        let Some(window) = self.windows.get_mut(&id) else { return };
+        let size = window.size;
+        if !std::mem::take(&mut window.chosen) {
+            return;
+        }
+        let cookie =
+            self.connection.get_property(false, xid, self.atoms._NET_FRAME_EXTENTS, AtomEnum::CARDINAL, 0, 4);
+        let reply = cookie.ok().and_then(|cookie| cookie.reply().ok());
+        let sides: Vec<u32> =
+            reply.as_ref().and_then(|r| r.value32()).map(Iterator::collect).unwrap_or_default();
+        let [left, right, top, bottom] = sides[..] else { return };
+        let at = self.origin_of(id);
+        let monitor = placement::monitor(&self.outputs, Rect::of_size(size).translated(at));
+        // The upper left corner counts most: that is where the title is.
+        let kept = |at: i32, start: i32, whole: u32, side: u32, before: u32, after: u32| {
+            let most = start.saturating_add_unsigned(whole.saturating_sub(side.saturating_add(after)));
+            at.min(most).max(start.saturating_add_unsigned(before))
+        };
+        let x = kept(at.x, monitor.x, monitor.width, size.width, left, right);
+        let y = kept(at.y, monitor.y, monitor.height, size.height, top, bottom);
+        if Point::new(x, y) != at {
+            let aux = xproto::ConfigureWindowAux::new().x(x).y(y);
+            self.sent(self.connection.configure_window(xid, &aux));
         }
     }
 
