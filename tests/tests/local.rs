@@ -311,13 +311,14 @@ fn an_x11_terminal_comes_up_where_it_was_told_to() {
     // Where the user has it, it comes back.
     xvfb.xdotool(&["windowmove", &window, "431", "277"]);
     eventually("another place", || (xvfb.corner(&window) != told).then_some(()));
-    std::thread::sleep(Duration::from_millis(300));
+    // The app hears of it.
+    std::thread::sleep(Duration::from_secs(1));
     let moved = xvfb.corner(&window);
     assert!(moved.is_some());
     rustix::process::kill_process(child(&local.process, "windows"), Signal::KILL).unwrap();
     eventually("the window again", || {
-        let window = xvfb.xdotool(&["search", "--onlyvisible", "--name", "put"]);
-        (window.lines().count() == 1 && xvfb.corner(window.trim()) == moved).then_some(())
+        let now = xvfb.xdotool(&["search", "--onlyvisible", "--name", "put"]);
+        (now.lines().count() == 1 && now.trim() != window && xvfb.corner(now.trim()) == moved).then_some(())
     });
 }
 

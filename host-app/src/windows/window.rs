@@ -119,6 +119,8 @@ struct Sent {
     before: Size,
     /// Whether the app committed another size since.
     committed: bool,
+    /// Whether it committed anything since.
+    drew: bool,
 }
 
 /// A window, from its announcement on.
@@ -232,24 +234,31 @@ impl Window {
 
     /// Notes a commit of content of this size, and the newest serial that the app acknowledged with it.
     pub fn acknowledge(&mut self, serial: Option<u32>, content: Size) {
+        if let Some(sent) = &mut self.sent {
+            if serial.is_some() && serial != self.acked && serial != Some(sent.serial) {
+                // Late: it answers an earlier wish.
+                sent.before = content;
+            } else {
+                sent.committed |= sent.before != content;
+                sent.drew = true;
+            }
+        }
         self.acked = serial.or(self.acked);
         self.content = content;
-        if let Some(sent) = &mut self.sent {
-            sent.committed |= sent.before != content;
-        }
     }
 
     /// Whether the size of its content answers the newest wish: what was drawn before that does not, nor more of the same size, however
-    /// long the answer takes.
+    /// long the answer takes; but an app that has acknowledged nothing for seconds, as some of X11 that refuse a size, wants what it draws.
     #[must_use]
     pub fn is_answered(&self, now: Instant) -> bool {
-        !self.is_settling(now) && self.may_insist()
+        let waited = |sent: Sent| sent.committed || now.duration_since(sent.at) >= ALIVE;
+        !self.is_settling(now) && self.may_insist() && (self.is_acked() || self.sent.is_some_and(waited))
     }
 
     /// Whether its app may have another size than the desktop's when it is time: no commit has to come before.
     #[must_use]
     pub fn may_insist(&self) -> bool {
-        !self.has_news() && (self.is_acked() || self.sent.is_some_and(|sent| sent.committed))
+        !self.has_news() && (self.is_acked() || self.sent.is_some_and(|sent| sent.drew))
     }
 
     fn is_acked(&self) -> bool {
@@ -283,8 +292,9 @@ impl Window {
         let Wish { size, .. } = self.wish;
         // It may have answered this size already, or choose its own.
         let same = self.sent.filter(|sent| size.is_none() || sent.wish.size == size);
-        let (before, committed) = same.map_or((self.content, false), |sent| (sent.before, sent.committed));
-        self.sent = Some(Sent { serial, wish: self.wish, at: now, before, committed });
+        let (before, drew) = same.map_or((self.content, false), |sent| (sent.before, sent.drew));
+        let committed = same.is_some_and(|sent| sent.committed || self.acked == Some(sent.serial));
+        self.sent = Some(Sent { serial, wish: self.wish, at: now, before, committed, drew });
         Some(self.wish)
     }
 
@@ -453,11 +463,10 @@ mod tests {
         w.wish.size = Some(Size::new(30, 20));
         assert!(!w.is_answered(now), "a size waits to be told");
         w.configure(2, now).unwrap();
+        assert!(!w.is_answered(later) && !w.may_insist(), "however slow it is");
         w.acknowledge(None, old);
-        assert!(
-            !w.is_answered(later) && !w.may_insist(),
-            "however slow it is, and whatever it goes on to draw"
-        );
+        assert!(!w.is_answered(later), "whatever it goes on to draw");
+        assert!(w.is_answered(now + ALIVE), "it refuses");
         // One that acknowledges nothing.
         w.acknowledge(None, rounded);
         assert!(!w.is_answered(now) && w.is_answered(later));
@@ -470,6 +479,31 @@ mod tests {
         assert!(!w.is_answered(later + 9 * PATIENCE));
         w.acknowledge(Some(4), rounded);
         assert!(w.is_answered(later + PATIENCE));
+    }
+
+    #[test]
+    fn a_late_answer_is_one_to_its_own_size_and_a_refusal_is_remembered() {
+        let now = Instant::now();
+        let later = now + 2 * PATIENCE;
+        let [old, first] = [Size::new(9, 9), Size::new(30, 20)];
+        let mut w = Window::announced(Role::Toplevel(toplevel("t", "a")));
+        w.told = Told::Decided;
+        w.configure(1, now).unwrap();
+        w.acknowledge(Some(1), old);
+        w.wish.size = Some(first);
+        w.configure(2, now).unwrap();
+        w.wish.size = Some(Size::new(40, 20));
+        w.configure(3, now + PATIENCE).unwrap();
+        for _ in 0..2 {
+            w.acknowledge(Some(2), first);
+            assert!(!w.is_answered(now + 3 * PATIENCE), "it answers the size before");
+        }
+        w.acknowledge(Some(3), old);
+        assert!(w.is_answered(later), "it keeps its own");
+        w.wish.states = States::ACTIVATED;
+        w.configure(4, later).unwrap();
+        w.acknowledge(None, old);
+        assert!(w.is_answered(later + PATIENCE), "which the focus does not change");
     }
 
     #[test]

@@ -150,6 +150,7 @@ fn handle(x11: &mut X11, event: Event, late: &mut Late, out: &mut Vec<HostEvent>
                 seen.hidden = hidden;
             }
         }
+        Event::PropertyNotify(e) if e.atom == x11.atoms._NET_FRAME_EXTENTS => x11.fit_frame(e.window),
         Event::VisibilityNotify(e) => {
             if let Some(seen) = seen(x11, e.window, late) {
                 seen.obscured = e.state == Visibility::FULLY_OBSCURED;

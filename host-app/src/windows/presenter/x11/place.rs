@@ -2,6 +2,7 @@
 
 use inlay_protocol::display::SurfaceId;
 use inlay_protocol::geometry::{Point, Rect};
+use inlay_protocol::limits;
 use x11rb::cookie::Cookie;
 use x11rb::protocol::xproto::{self, AtomEnum, ConnectionExt as _, TranslateCoordinatesReply};
 use x11rb::xcb_ffi::XCBConnection;
@@ -68,12 +69,12 @@ impl X11 {
         }
     }
 
-    /// A window came up: one whose app chose the place of its content has its frame on that monitor as well, where there is room.
+    /// A window came up, or has its frame: where its app chose the place of its content, the title is on the monitor as well.
     pub(super) fn fit_frame(&mut self, xid: xproto::Window) {
         let Some(id) = self.by_xid.get(&xid).copied() else { return };
         let Some(window) = self.windows.get_mut(&id) else { return };
         let size = window.size;
-        if !std::mem::take(&mut window.chosen) {
+        if !window.chosen || !window.seen.mapped {
             return;
         }
         let cookie =
@@ -81,16 +82,17 @@ impl X11 {
         let reply = cookie.ok().and_then(|cookie| cookie.reply().ok());
         let sides: Vec<u32> =
             reply.as_ref().and_then(|r| r.value32()).map(Iterator::collect).unwrap_or_default();
-        let [left, right, top, bottom] = sides[..] else { return };
-        let at = self.origin_of(id);
+        let [left, _, top, _] = sides[..] else { return };
+        if let Some(window) = self.windows.get_mut(&id) {
+            window.chosen = false;
+        }
+        let side = |v: u32| v.min(limits::DIMENSION).cast_signed();
+        let (left, top, at) = (side(left), side(top), self.origin_of(id));
         let monitor = placement::monitor(&self.outputs, Rect::of_size(size).translated(at));
-        // The upper left corner counts most: that is where the title is.
-        let kept = |at: i32, start: i32, whole: u32, side: u32, before: u32, after: u32| {
-            let most = start.saturating_add_unsigned(whole.saturating_sub(side.saturating_add(after)));
-            at.min(most).max(start.saturating_add_unsigned(before))
-        };
-        let x = kept(at.x, monitor.x, monitor.width, size.width, left, right);
-        let y = kept(at.y, monitor.y, monitor.height, size.height, top, bottom);
+        let title = Rect::new(at.x, at.y.saturating_sub(top), size.width.max(1), 1);
+        let is_seen = self.outputs.iter().any(|o| o.area.intersection(title).is_some());
+        let y = if is_seen { at.y } else { at.y.max(monitor.y.saturating_add(top)) };
+        let x = if at.x == monitor.x { at.x.saturating_add(left) } else { at.x };
         if Point::new(x, y) != at {
             let aux = xproto::ConfigureWindowAux::new().x(x).y(y);
             self.sent(self.connection.configure_window(xid, &aux));
